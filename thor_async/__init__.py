@@ -1,0 +1,61 @@
+"""Stop any number of charges through Thor's API, and know what happened to each one."""
+
+from .client import ThorClient
+from .errors import (
+    AccountError,
+    APIKeyNotFound,
+    BatchGaveUp,
+    ChargeboxNotFound,
+    ConnectionLost,
+    ConnectorNotValid,
+    DomainError,
+    IndeterminateError,
+    InternalServerError,
+    InvalidSourceIPAddr,
+    NotInTransaction,
+    NotSentError,
+    RejectedError,
+    ResponseTimeout,
+    RestAPINotEnabled,
+    ServerError,
+    ThorError,
+    TooManyRequests,
+    UnexpectedResponse,
+    Verdict,
+    WrongTransaction,
+)
+from .fanout import OutcomeStream
+from .models import OutcomeRecord, StopCharge, StopOutcome
+from .retry import RetryPolicy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APIKeyNotFound",
+    "AccountError",
+    "BatchGaveUp",
+    "ChargeboxNotFound",
+    "ConnectionLost",
+    "ConnectorNotValid",
+    "DomainError",
+    "IndeterminateError",
+    "InternalServerError",
+    "InvalidSourceIPAddr",
+    "NotInTransaction",
+    "NotSentError",
+    "OutcomeRecord",
+    "OutcomeStream",
+    "RejectedError",
+    "ResponseTimeout",
+    "RestAPINotEnabled",
+    "RetryPolicy",
+    "ServerError",
+    "StopCharge",
+    "StopOutcome",
+    "ThorClient",
+    "ThorError",
+    "TooManyRequests",
+    "UnexpectedResponse",
+    "Verdict",
+    "WrongTransaction",
+]

@@ -1,0 +1,185 @@
+"""Many commands at once: pulled lazily, run side by side, delivered as they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, NoReturn, Self, TypeVar
+
+from .admission import Lane
+from .errors import BatchGaveUp
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+_WINDOW = 4
+"""Commands that may be pulled and not yet read by the consumer, for each that may be in flight."""
+
+
+class _Nothing:
+    """No command; None could be one, of an input that is wrong."""
+
+
+class OutcomeStream(Generic[C, R]):
+    """The outcomes of a batch as they complete. Made by `stop_stream`, used with `async with`.
+
+    Iterating ends after everything that was pulled has been delivered, and then raises what the
+    input raised, or `BatchGaveUp`. Leaving early, or being cancelled, stops sending and cuts what
+    is in flight; `unread` then has every outcome that was not read.
+    """
+
+    def __init__(
+        self,
+        commands: Iterable[C] | AsyncIterable[C],
+        run: Callable[[Lane, int, C], Awaitable[R]],
+        open_lane: Callable[[], Lane],
+        width: int,
+    ) -> None:
+        self._source = aiter(commands) if isinstance(commands, AsyncIterable) else iter(commands)
+        self._run = run
+        self._open_lane = open_lane
+        self._width = width
+        self._window = _WINDOW * width
+        self._lane: Lane | None = None
+        self._is_open = False
+        self._ready: deque[R] = deque()
+        self._news = asyncio.Event()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._pulled = 0
+        self._read = 0
+        self._is_pulling = False
+        self._is_over = False
+        self._failure: BaseException | None = None
+
+    @property
+    def unread(self) -> list[R]:
+        """The outcomes that are here and were not read."""
+        return list(self._ready)
+
+    async def __aenter__(self) -> Self:
+        if self._lane is not None:
+            raise RuntimeError("a stream is used once: call stop_stream again")
+        self._lane = self._open_lane()
+        self._lane.on_rest = self._start_worker
+        self._is_open = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._lane is not None
+        self._is_open = False
+        self._lane.cut()
+        try:
+            while self._workers:
+                await asyncio.wait(self._workers)
+        finally:
+            self._lane.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        if not self._is_open:
+            self._refuse_use()
+        while not self._ready:
+            self._start_worker()
+            if not self._workers:
+                self._finish()
+            self._news.clear()
+            await self._news.wait()
+        self._read += 1
+        outcome = self._ready.popleft()
+        self._start_worker()
+        return outcome
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use `async with`, not `with`")
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    def __await__(self) -> NoReturn:
+        raise TypeError("a stream is not awaited: use `async with ... as stream`")
+
+    def _refuse_use(self) -> NoReturn:
+        raise RuntimeError(
+            "this stream is closed"
+            if self._lane
+            else "use `async with thor.stop_stream(...) as stream`, then `async for`"
+        )
+
+    def _finish(self) -> NoReturn:
+        """Nothing runs and nothing is left to read: says how the batch ended."""
+        assert self._lane is not None
+        if self._failure is not None:
+            raise self._failure
+        if self._lane.halted == "gave_up" or not self._is_over:
+            refusal = self._lane.refusal()
+            raise BatchGaveUp(refusal.message, self._lane.cause or refusal)
+        raise StopAsyncIteration
+
+    def _start_worker(self) -> None:
+        if self._may_pull(1):
+            worker = asyncio.get_running_loop().create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._leave)
+
+    def _may_pull(self, more: int) -> bool:
+        """Whether there is room for one more command, in the hands of so many more workers.
+
+        A worker that rests between two tries holds no permit, so another takes its place.
+        """
+        assert self._lane is not None
+        return (
+            not (self._is_over or self._is_pulling or self._lane.halted)
+            and self._pulled - self._read < self._window
+            and len(self._workers) + more - self._lane.resting <= self._width
+        )
+
+    async def _work(self) -> None:
+        assert self._lane is not None
+        while self._may_pull(0):
+            index = self._pulled
+            command = await self._pull(self._lane)
+            if isinstance(command, _Nothing):
+                return
+            self._start_worker()
+            self._ready.append(await self._run(self._lane, index, command))
+            self._news.set()
+
+    async def _pull(self, lane: Lane) -> C | _Nothing:
+        """The next command, or nothing: there is none, or none may be taken any more."""
+        self._is_pulling = True
+        command: C | _Nothing = _Nothing()
+        try:
+            if not await lane.pull_turn():
+                return command
+            if isinstance(self._source, Iterator):
+                command = next(self._source)
+            elif (taken := await lane.wait(_take_next(self._source))) is not None:
+                command = taken[0]
+            else:
+                return command
+            self._pulled += 1
+        except (StopIteration, StopAsyncIteration):
+            self._is_over = True
+        except Exception as failure:
+            self._is_over, self._failure = True, failure
+        finally:
+            self._is_pulling = False
+        return command
+
+    def _leave(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        if not worker.cancelled() and (failure := worker.exception()) is not None:
+            self._is_over, self._failure = True, failure
+        self._news.set()
+
+
+async def _take_next(source: AsyncIterator[C]) -> tuple[C]:
+    return (await anext(source),)

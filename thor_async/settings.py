@@ -1,0 +1,141 @@
+"""What a client is built from, checked before any I/O: key, addresses, numbers, TLS."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+import ssl
+from collections.abc import Callable
+from urllib.parse import SplitResult, urlsplit
+
+STOP_ADDRESS = "https://dev.api.thor.tools/latest/integration"
+READ_ADDRESS = "https://api.thor.tools/latest/integration"
+
+ApiKey = str | Callable[[], str] | None
+
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+def resolve_key(api_key: ApiKey) -> Callable[[], str]:
+    """A function that returns the checked key; ValueError, without the key, when it is bad.
+
+    A string, or `THOR_API_KEY`, is checked now; what a callable returns, each time it is used.
+    """
+    if callable(api_key):
+        source = api_key
+        return lambda: check_key(source())
+    key = check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
+    return lambda: key
+
+
+def check_key(key: object) -> str:
+    """The key itself, if a header can carry it."""
+    if key is None:
+        raise ValueError("no API key: pass api_key= or set THOR_API_KEY")
+    if type(key) is not str or not key:
+        raise ValueError(f"the API key must be a non-empty str, not a {type(key).__name__}")
+    if not _KEY.fullmatch(key):
+        raise ValueError(
+            "the API key must be printable ASCII without blanks: "
+            "look for a line end or a blank that was copied with it"
+        )
+    return key
+
+
+def resolve_addresses(
+    base_url: str | None, read_url: str | None, *, allow_http: bool
+) -> tuple[str, str]:
+    """The addresses for stops and for reads; a given `base_url` alone serves both."""
+    if base_url is None:
+        base_url = os.environ.get("THOR_BASE_URL") or None
+    if read_url is None:
+        read_url = READ_ADDRESS if base_url is None else base_url
+    stop = STOP_ADDRESS if base_url is None else base_url
+    return (
+        check_address("base_url", stop, allow_http=allow_http),
+        check_address("read_url", read_url, allow_http=allow_http),
+    )
+
+
+def check_address(name: str, address: object, *, allow_http: bool) -> str:
+    """The address without a last slash; ValueError unless the key is safe on the way to it."""
+    parts = _split(address)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # Not shown: any of these may be a secret.
+        raise ValueError(f"{name} must be scheme, host and path only: leave user and query out")
+    host = parts.hostname
+    if not host or parts.scheme not in ("https", "http") or not _is_resolvable(host):
+        raise ValueError(f"{name} must be an address like {STOP_ADDRESS}, not {address!r}")
+    if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
+        raise ValueError(
+            f"{name} {address!r} would send the API key in the clear: use https, "
+            "or pass allow_http=True"
+        )
+    return parts.geturl().rstrip("/")
+
+
+def check_proxy(proxy: object) -> str | None:
+    """An address of an HTTP proxy; what it holds of user and password is never shown."""
+    if proxy is None:
+        return None
+    parts = _split(proxy)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("proxy must be an address like http://proxy.example:3128")
+    return parts.geturl()
+
+
+def _split(address: object) -> SplitResult:
+    printable = type(address) is str and address.isprintable() and " " not in address
+    try:
+        parts = urlsplit(address if printable and type(address) is str else "")
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    return parts
+
+
+def _is_resolvable(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A positive, finite number of seconds."""
+    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"{name} must be seconds above 0, not {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_max_in_flight(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"max_in_flight must be an int of at least 1, not {value!r}")
+    return value
+
+
+def check_ssl(context: object) -> ssl.SSLContext | None:
+    """A context that verifies; there is no way to switch verification off."""
+    if context is None:
+        return None
+    if not isinstance(context, ssl.SSLContext):
+        raise ValueError(
+            f"ssl must be an ssl.SSLContext or None, not {context!r}: for a private authority "
+            "pass ssl.create_default_context(cafile=...)"
+        )
+    if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ValueError(
+            "ssl must verify certificate and host name: leave verify_mode and check_hostname as "
+            "ssl.create_default_context() sets them"
+        )
+    return context

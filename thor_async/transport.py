@@ -1,0 +1,202 @@
+"""One request over aiohttp, and what came back. Takes no decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+
+import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.tracing import Trace
+
+from .errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
+from .protocol import Answer, show
+
+# The second defence against an answer that nobody asked for; the first is _CleanConnector.
+_REUSE_WITHIN = 1.0
+_SETTLE_AFTER = 0.02
+_CONNECT_AT_MOST = 5.0
+
+_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+
+
+class Transport:
+    """Sends through a session of its own, or through a given one, which is never changed.
+
+    Its own has no limit of connections (a second, hidden queue), no cookies, nothing from the
+    environment, and never hands out a connection on which something arrived unasked.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession | None,
+        context: ssl.SSLContext | None,
+        proxy: str | None,
+    ) -> None:
+        self._is_owner = session is None
+        self._session = session or aiohttp.ClientSession(
+            connector=_CleanConnector(
+                limit=0, keepalive_timeout=_REUSE_WITHIN, ssl=context or True
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=proxy,
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        return self._session.closed
+
+    async def close(self) -> None:
+        if self._is_owner:
+            await self._session.close()
+
+    async def post(
+        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout
+    ) -> Answer | ThorError:
+        """The answer that came before the scope, not yet entered, ended; else why none came.
+
+        With its status known, an answer counts even when its body is cut, stalls or has more than
+        `limit` bytes: then `body` is None. Errors are returned without a chain, because aiohttp's
+        exceptions carry the headers of the request, and so the key.
+        """
+        answer: Answer | None = None
+        failure: Exception
+        try:
+            async with (
+                scope,
+                self._session.post(
+                    url,
+                    data=body,
+                    headers={**_HEADERS, "X-Api-Key": key},
+                    timeout=_timeout(scope),
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=False,
+                    middlewares=(),
+                ) as response,
+            ):
+                answer = _head(response)
+                answer.body = await _read(response.content, limit)
+                return answer
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            failure = error
+        return answer or _translate(failure)
+
+
+def _timeout(scope: asyncio.Timeout) -> aiohttp.ClientTimeout:
+    """Only for the connect phase, so that its failures are known as such; the scope has the rest."""
+    left = (scope.when() or math.inf) - asyncio.get_running_loop().time()
+    return aiohttp.ClientTimeout(
+        # Not rounded up to whole seconds.
+        connect=min(_CONNECT_AT_MOST, left / 2),
+        ceil_threshold=math.inf,
+    )
+
+
+def _head(response: aiohttp.ClientResponse) -> Answer:
+    return Answer(
+        status=response.status,
+        content_type=response.headers.get("Content-Type", ""),
+        retry_after=response.headers.get("Retry-After"),
+    )
+
+
+async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
+    """The whole body, or None if it is longer than the limit: then it is left unread."""
+    body = bytearray()
+    while chunk := await content.readany():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
+def _translate(failure: Exception) -> ThorError:
+    """The one table from what aiohttp raises to what it means."""
+    match failure:
+        case aiohttp.ClientConnectorDNSError():
+            return NotSentError(_say("no address for the host", failure), reason="dns")
+        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
+            return NotSentError(_say("no safe connection", failure), reason="tls")
+        case aiohttp.ConnectionTimeoutError():
+            return NotSentError("could not connect in time", reason="connect")
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+            return NotSentError(_say("could not connect", failure), reason="connect")
+        case TimeoutError():
+            return ResponseTimeout("no answer in time")
+        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | OSError():
+            return ConnectionLost(_say("the connection was lost", failure))
+    return UnexpectedResponse(f"not HTTP as it should be ({type(failure).__name__})")
+
+
+def _say(what: str, failure: Exception) -> str:
+    """Never all of the failure's text: aiohttp's may print the request."""
+    why = getattr(failure, "certificate_error", None) or getattr(failure, "strerror", None)
+    return f"{what}: {show(str(why))}" if why else what
+
+
+class _Sentry(asyncio.Protocol):
+    """Stands in on a connection between two requests: whatever arrives there ends it."""
+
+    def __init__(self, handler: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
+        self._handler = handler
+        self._transport = transport
+        self._since = asyncio.get_running_loop().time()
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._handler.connection_lost(exc)
+
+    async def dismiss(self) -> None:
+        """Gives the connection back to its handler, once what has already arrived was looked at.
+
+        A loop that was busy may not have read it yet: in two rounds it does.
+        """
+        if asyncio.get_running_loop().time() - self._since > _SETTLE_AFTER:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        self._transport.set_protocol(self._handler)
+
+
+class _CleanConnector(aiohttp.TCPConnector):
+    """Hands out no connection on which anything has arrived since the last answer was complete.
+
+    aiohttp takes an unsolicited answer on an idle connection for the next request's (its issue
+    13656; seen with 3.14.5): a false `relayed`, or a hang.
+    """
+
+    async def connect(
+        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            try:
+                is_clean = await _is_clean(connection)
+            except BaseException:
+                connection.close()
+                raise
+            if is_clean:
+                connection.add_callback(lambda: _post_sentry(connection))
+                return connection
+            connection.close()
+
+
+async def _is_clean(connection: Connection) -> bool:
+    transport, handler = connection.transport, connection.protocol
+    if transport is None or handler is None:
+        return False
+    sentry = transport.get_protocol()
+    if isinstance(sentry, _Sentry):
+        await sentry.dismiss()
+    return not connection.closed and not handler.should_close
+
+
+def _post_sentry(connection: Connection) -> None:
+    transport, handler = connection.transport, connection.protocol
+    if transport is not None and handler is not None and not transport.is_closing():
+        transport.set_protocol(_Sentry(handler, transport))
