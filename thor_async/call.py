@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from .admission import Lane
 from .errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
+from .lane import Lane
 from .models import StopCharge, StopOutcome
 from .protocol import ANSWER_LIMIT, STOP_PATH, encode_stop, read_stop
 from .retry import RetryBudget, RetryPolicy, Tries
@@ -25,9 +25,7 @@ class StopCall(msgspec.Struct, frozen=True):
     budget: RetryBudget
     attempt_timeout: float
 
-    async def run(
-        self, lane: Lane, index: int, command: StopCharge, timeout: float
-    ) -> StopOutcome:
+    async def run(self, lane: Lane, index: int, command: StopCharge, timeout: float) -> StopOutcome:
         """The outcome of one command, within so many seconds, and before the lane's own end."""
         loop = asyncio.get_running_loop()
         started = loop.time()

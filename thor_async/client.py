@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import ssl as tls
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from types import TracebackType
 from typing import NoReturn, Self
 from weakref import WeakSet
@@ -15,11 +14,12 @@ import aiohttp
 import msgspec
 
 from . import settings
-from .admission import Lane, Permits
 from .call import StopCall, not_sent
 from .errors import BatchGaveUp
 from .fanout import OutcomeStream
+from .lane import Lane
 from .models import StopCharge, StopOutcome
+from .permits import Permits
 from .retry import RetryBudget, RetryPolicy
 from .transport import Transport
 
@@ -38,7 +38,7 @@ class ThorClient:
       `read_url`: where lists come from; a given `base_url` alone serves both.
     - `retry`: see `RetryPolicy`. `timeout` bounds a call with its waits and retries,
       `attempt_timeout` each try; `max_in_flight` the requests on the wire, over all calls.
-    - `ssl`: a verifying `ssl.SSLContext`. `proxy`: an HTTP proxy; none is read from the environment.
+    - `ssl`: a verifying `ssl.SSLContext`. `proxy`: an HTTP proxy; the environment's is ignored.
       `allow_http`: send the key in the clear to hosts other than loopback.
     - `session`: a session of yours, used, never closed or changed. Redirects, timeout, status
       checks, middlewares and decompression are overridden for each request; its proxy, cookies,
@@ -116,8 +116,8 @@ class ThorClient:
     async def aclose(self) -> None:
         """Sends nothing more, lets what is on the wire finish (at most `attempt_timeout`), closes.
 
-        Calls that wait end as `not_sent` (`closed`), or with the error of their last try. Cancelled,
-        it cuts what is on the wire at once. Can be called again.
+        Calls that wait end as `not_sent` (`closed`), or with the error of their last try. When it
+        is cancelled, it cuts what is on the wire at once. Can be called again.
         """
         if self._open is None:
             return
@@ -167,11 +167,13 @@ class ThorClient:
         """
         opened = self._check_open()
         _check_batch(commands, within, give_up_after)
-        lane = self._batch_lane(within, give_up_after)
+        lane = self._batch_lane(give_up_after)
+        if within is not None:
+            lane.end_in(within)
         outcomes: dict[int, StopOutcome] = {}
         try:
             listed = await _read_all(commands)
-            async with self._stream(opened, listed, lambda: lane) as stream:
+            async with self._stream(opened, listed, lane) as stream:
                 async for outcome in stream:
                     outcomes[outcome.index] = outcome
         except BatchGaveUp:
@@ -200,10 +202,10 @@ class ThorClient:
         """
         opened = self._check_open()
         _check_batch(commands, within, give_up_after)
-        return self._stream(opened, commands, lambda: self._batch_lane(within, give_up_after))
+        return self._stream(opened, commands, self._batch_lane(give_up_after), within)
 
     def _stream(
-        self, opened: _Open, commands: Commands, open_lane: Callable[[], Lane]
+        self, opened: _Open, commands: Commands, lane: Lane, within: float | None = None
     ) -> StopStream:
         call = self._stop_call(opened, RetryBudget())
 
@@ -212,7 +214,7 @@ class ThorClient:
             lane.ended(outcome.error, outcome.attempts)
             return outcome
 
-        return OutcomeStream(commands, run, open_lane, self._max_in_flight)
+        return OutcomeStream(commands, run, lane, self._max_in_flight, within)
 
     def _stop_call(self, opened: _Open, budget: RetryBudget) -> StopCall:
         return StopCall(
@@ -224,11 +226,8 @@ class ThorClient:
             attempt_timeout=self._attempt_timeout,
         )
 
-    def _batch_lane(self, within: float | None, give_up_after: float | None) -> Lane:
-        until = math.inf if within is None else asyncio.get_running_loop().time() + within
-        return self._new_lane(
-            Lane(self._permits, is_batch=True, give_up_after=give_up_after, until=until)
-        )
+    def _batch_lane(self, give_up_after: float | None) -> Lane:
+        return self._new_lane(Lane(self._permits, is_batch=True, give_up_after=give_up_after))
 
     def _new_lane(self, lane: Lane) -> Lane:
         self._lanes.add(lane)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import Generic, NoReturn, Self, TypeVar
 
-from .admission import Lane
 from .errors import BatchGaveUp
+from .lane import Lane
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -34,16 +34,17 @@ class OutcomeStream(Generic[C, R]):
         self,
         commands: Iterable[C] | AsyncIterable[C],
         run: Callable[[Lane, int, C], Awaitable[R]],
-        open_lane: Callable[[], Lane],
+        lane: Lane,
         width: int,
+        within: float | None,
     ) -> None:
         self._source = aiter(commands) if isinstance(commands, AsyncIterable) else iter(commands)
         self._run = run
-        self._open_lane = open_lane
+        self._lane = lane
         self._width = width
         self._window = _WINDOW * width
-        self._lane: Lane | None = None
-        self._is_open = False
+        self._within = within
+        self._is_entered = self._is_left = False
         self._ready: deque[R] = deque()
         self._news = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
@@ -59,11 +60,12 @@ class OutcomeStream(Generic[C, R]):
         return list(self._ready)
 
     async def __aenter__(self) -> Self:
-        if self._lane is not None:
+        if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")
-        self._lane = self._open_lane()
+        self._is_entered = True
         self._lane.on_rest = self._start_worker
-        self._is_open = True
+        if self._within is not None:
+            self._lane.end_in(self._within)
         return self
 
     async def __aexit__(
@@ -72,21 +74,16 @@ class OutcomeStream(Generic[C, R]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._lane is not None
-        self._is_open = False
-        self._lane.cut()
-        try:
-            while self._workers:
-                await asyncio.wait(self._workers)
-        finally:
-            self._lane.close()
+        self._is_left = True
+        self._lane.close()
+        while self._workers:
+            await asyncio.wait(self._workers)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> R:
-        if not self._is_open:
-            self._refuse_use()
+        self._check_open()
         while not self._ready:
             self._start_worker()
             if not self._workers:
@@ -106,16 +103,14 @@ class OutcomeStream(Generic[C, R]):
     def __await__(self) -> NoReturn:
         raise TypeError("a stream is not awaited: use `async with ... as stream`")
 
-    def _refuse_use(self) -> NoReturn:
-        raise RuntimeError(
-            "this stream is closed"
-            if self._lane
-            else "use `async with thor.stop_stream(...) as stream`, then `async for`"
-        )
+    def _check_open(self) -> None:
+        if not self._is_entered:
+            raise RuntimeError("use `async with thor.stop_stream(...) as stream`, then `async for`")
+        if self._is_left:
+            raise RuntimeError("this stream was left: what was not read is in its `unread`")
 
     def _finish(self) -> NoReturn:
         """Nothing runs and nothing is left to read: says how the batch ended."""
-        assert self._lane is not None
         if self._failure is not None:
             raise self._failure
         if self._lane.halted == "gave_up" or not self._is_over:
@@ -134,7 +129,6 @@ class OutcomeStream(Generic[C, R]):
 
         A worker that rests between two tries holds no permit, so another takes its place.
         """
-        assert self._lane is not None
         return (
             not (self._is_over or self._is_pulling or self._lane.halted)
             and self._pulled - self._read < self._window
@@ -142,7 +136,6 @@ class OutcomeStream(Generic[C, R]):
         )
 
     async def _work(self) -> None:
-        assert self._lane is not None
         while self._may_pull(0):
             index = self._pulled
             command = await self._pull(self._lane)

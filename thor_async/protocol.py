@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -122,7 +123,11 @@ def _strings(text: object) -> tuple[list[str], list[str]]:
         return [], []
     usual = [text.get(key) for key in _WORD_KEYS]
     usual += [value.get(key) for value in usual if isinstance(value, dict) for key in _WORD_KEYS]
-    return [v for v in usual if isinstance(v, str)], [v for v in text.values() if isinstance(v, str)]
+    return _only_str(usual), _only_str(text.values())
+
+
+def _only_str(values: Iterable[object]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
 
 
 def _find_code(named: list[str], others: list[str], secrets: tuple[str, ...]) -> str | None:

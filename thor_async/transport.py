@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from functools import partial
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
@@ -87,7 +88,7 @@ class Transport:
 
 
 def _timeout(scope: asyncio.Timeout) -> aiohttp.ClientTimeout:
-    """Only for the connect phase, so that its failures are known as such; the scope has the rest."""
+    """Bounds the connect phase, so that its failures are known as such; the scope has the rest."""
     left = (scope.when() or math.inf) - asyncio.get_running_loop().time()
     return aiohttp.ClientTimeout(
         # Not rounded up to whole seconds.
@@ -116,6 +117,18 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
 
 def _translate(failure: Exception) -> ThorError:
     """The one table from what aiohttp raises to what it means."""
+    if (error := _translate_connect(failure)) is not None:
+        return error
+    match failure:
+        case TimeoutError():
+            return ResponseTimeout("no answer in time")
+        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | OSError():
+            return ConnectionLost(_say("the connection was lost", failure))
+    return UnexpectedResponse(f"not HTTP as it should be ({type(failure).__name__})")
+
+
+def _translate_connect(failure: Exception) -> NotSentError | None:
+    """What aiohttp raises only before it has a connection to write to."""
     match failure:
         case aiohttp.ClientConnectorDNSError():
             return NotSentError(_say("no address for the host", failure), reason="dns")
@@ -125,11 +138,7 @@ def _translate(failure: Exception) -> ThorError:
             return NotSentError("could not connect in time", reason="connect")
         case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
             return NotSentError(_say("could not connect", failure), reason="connect")
-        case TimeoutError():
-            return ResponseTimeout("no answer in time")
-        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | OSError():
-            return ConnectionLost(_say("the connection was lost", failure))
-    return UnexpectedResponse(f"not HTTP as it should be ({type(failure).__name__})")
+    return None
 
 
 def _say(what: str, failure: Exception) -> str:
@@ -181,7 +190,7 @@ class _CleanConnector(aiohttp.TCPConnector):
                 connection.close()
                 raise
             if is_clean:
-                connection.add_callback(lambda: _post_sentry(connection))
+                connection.add_callback(partial(_post_sentry, connection))
                 return connection
             connection.close()
 

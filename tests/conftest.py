@@ -1,0 +1,107 @@
+"""Every test runs under warnings as errors, and must leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import aioresponses.core
+import pytest
+
+from thor_async import RetryPolicy, StopCharge
+from thor_async.emulator import ThorEmulator
+
+KEY = "k3y-that-must-never-be-shown"
+TAG = "t4g-that-must-never-be-shown"
+
+
+class _Response(aiohttp.ClientResponse):
+    """aioresponses 0.7.9 does not know the `stream_writer` of aiohttp 3.14."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("stream_writer", None)
+        super().__init__(*args, **kwargs)
+
+
+aioresponses.core.ClientResponse = _Response
+
+
+class Rests:
+    """A policy that rests without waiting, and remembers for how long it was asked to."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.most: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        await asyncio.sleep(0)
+
+    def random(self, low: float, high: float) -> float:
+        self.most.append(high)
+        return high
+
+    def policy(self, **settings: Any) -> RetryPolicy:
+        return RetryPolicy(sleep=self.sleep, random=self.random, **settings)
+
+
+@pytest.fixture
+def rests() -> Rests:
+    return Rests()
+
+
+@pytest.fixture
+def command() -> StopCharge:
+    return StopCharge("EaJ7cU9NJ3YkTNgy", 2, TAG, 52)
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[ThorEmulator]:
+    async with ThorEmulator(api_key=KEY) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("THOR_API_KEY", "THOR_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.DEBUG)
+    yield
+    for record in caplog.get_records("call"):
+        logged = record.getMessage() + str(record.exc_info or "")
+        assert KEY not in logged
+        assert TAG not in logged
+
+
+@pytest.fixture(autouse=True)
+async def _leaves_nothing_behind() -> AsyncIterator[None]:
+    """No task, no complaint to the loop's exception handler (as for a lost exception)."""
+    loop = asyncio.get_running_loop()
+    complaints: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(3):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    gc.collect()
+    assert not left
+    assert not complaints
+
+
+def shown(error: BaseException) -> str:
+    """Everything of an exception that anyone could be shown, with its whole chain."""
+    return "".join([repr(error), str(error), *traceback.format_exception(error)])
+
+
+Sleepless = Callable[[float], Awaitable[None]]

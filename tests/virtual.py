@@ -1,0 +1,48 @@
+"""A loop whose clock jumps: real aiohttp at both ends, in memory, hours in a second."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+from unittest import mock
+
+import aiohappyeyeballs
+import async_solipsism
+
+T = TypeVar("T")
+
+
+def run(main: Callable[[], Awaitable[T]]) -> T:
+    """Runs it to its end under virtual time; nothing may be left behind."""
+
+    async def guarded() -> T:
+        complaints: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        result = await main()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert not complaints
+        return result
+
+    with connecting(), warnings.catch_warnings():
+        # A deadline that floats put less than a tick away: the clock rounds, and nothing is lost.
+        warnings.simplefilter("ignore", async_solipsism.ResolutionWarning)
+        with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
+            return runner.run(guarded())
+
+
+def connecting() -> AbstractContextManager[Any]:
+    return mock.patch.object(
+        aiohappyeyeballs,
+        "start_connection",
+        async_solipsism.aiohappyeyeballs_start_connection,
+    )
+
+
+def listener() -> Any:
+    return async_solipsism.ListenSocket(("127.0.0.1", 0, 0, 0))

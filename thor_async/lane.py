@@ -1,0 +1,185 @@
+"""The way to the wire of calls that belong together, and the end of all their waits."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from .errors import AccountError, NotSentError, ThorError
+from .outage import Outage
+from .permits import Permits
+
+T = TypeVar("T")
+Request = Callable[[asyncio.Timeout], Awaitable[ThorError | None]]
+
+_REFUSALS = {
+    "timeout": "out of time before it could be sent",
+    "closed": "closed before it could be sent",
+    "gave_up": "the batch gave up",
+}
+_TRIED = {"connect", "dns", "tls"}
+
+
+class Lane:
+    """The way to the wire of the calls that belong together: all single ones, or one batch.
+
+    Ends once, by `halt`: then nothing more of it is sent, and no wait of it goes on.
+    """
+
+    def __init__(
+        self,
+        permits: Permits,
+        *,
+        is_batch: bool = False,
+        give_up_after: float | None = None,
+    ) -> None:
+        self._permits = permits
+        self.is_batch = is_batch
+        self._loop = asyncio.get_running_loop()
+        self._end_timer: asyncio.TimerHandle | None = None
+        self._outage = Outage(give_up_after, self._give_up)
+        self._waits: set[asyncio.Timeout] = set()
+        self._on_wire: set[asyncio.Timeout] = set()
+        self.cause: Exception | None = None
+        self.until = math.inf
+        self.halted: str | None = None
+        self.is_cut = False
+        self.resting = 0
+        self.on_rest: Callable[[], None] = lambda: None
+
+    def end_in(self, seconds: float) -> None:
+        """Halts by itself then, with everything of it that still goes on."""
+        self.until = self._loop.time() + seconds
+        self._end_timer = self._loop.call_at(self.until, self.halt, "timeout")
+
+    def halt(self, reason: str, cause: Exception | None = None) -> None:
+        """Nothing more is sent, for that reason of a `NotSentError`; what is on the wire ends."""
+        if self.halted is None:
+            self.halted, self.cause = reason, cause
+            self._outage.end()
+            self._end(self._waits)
+
+    def cut(self) -> None:
+        """Halts, and ends at once what is on the wire."""
+        self.halt("closed")
+        self.is_cut = True
+        self._end(self._on_wire)
+
+    def close(self) -> None:
+        """Leaves nothing behind on the loop."""
+        self.cut()
+        if self._end_timer:
+            self._end_timer.cancel()
+
+    async def rest(self, sleep: Awaitable[object], until: float) -> None:
+        """Sleeps between two tries, without a permit, so that another command can go meanwhile."""
+        self.resting += 1
+        self.on_rest()
+        try:
+            await self.wait(sleep, until)
+        finally:
+            self.resting -= 1
+
+    def refusal(self) -> NotSentError:
+        """Why a command of this lane may not be sent any more."""
+        reason = self.halted or "timeout"
+        why = f": {getattr(self.cause, 'message', self.cause)}" if self.cause else ""
+        error = NotSentError(f"{_REFUSALS[reason]}{why}", reason=reason)
+        error.__cause__ = self.cause
+        return error
+
+    async def wait(self, awaitable: Awaitable[T], until: float | None = None) -> T | None:
+        """Its result, or None: loop time `until` came, or the lane was halted, before it."""
+        scope = asyncio.timeout_at(until)
+        try:
+            async with scope:
+                self._waits.add(scope)
+                if self.halted:
+                    self._end([scope])
+                try:
+                    return await awaitable
+                finally:
+                    self._waits.discard(scope)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        return None
+
+    async def pull_turn(self) -> bool:
+        """Waits while an outage lets no further command be pulled; False when none ever may."""
+        if self._outage.paused:
+            await self.wait(self._outage.pull_turn())
+        return self.halted is None
+
+    async def send(self, request: Request, until: float, at_most: float) -> ThorError | None:
+        """Makes the request as soon as it may go; a `NotSentError` when it may not before `until`.
+
+        The request is given at most so many seconds, as an `asyncio.Timeout` for it to enter.
+        """
+        is_probe = await self._enter(until)
+        if is_probe is None:
+            return self.refusal()
+        scope = asyncio.timeout_at(min(until, self._loop.time() + at_most))
+        self._on_wire.add(scope)
+        error: ThorError | None = NotSentError(reason="closed")
+        try:
+            error = await request(scope)
+        finally:
+            self._on_wire.discard(scope)
+            # Before the permit is returned: whoever gets it must see what was learnt.
+            self._learn(error, is_probe=is_probe)
+            self._permits.release()
+        return error
+
+    async def _enter(self, until: float) -> bool | None:
+        """Takes a permit, as an outage's probe (True) or not (False); None: it may not go."""
+        is_probe = False
+        while self.halted is None and self._loop.time() < until:
+            if self._outage.paused and not is_probe:
+                turn = await self.wait(self._outage.turn(), until)
+                if turn is None:
+                    break
+                is_probe = turn
+            elif not self._permits.take() and not await self.wait(
+                self._permits.wait(urgent=not self.is_batch), until
+            ):
+                break
+            elif self.halted is None and (is_probe or not self._outage.paused):
+                return is_probe
+            else:
+                self._permits.release()
+        if is_probe:
+            self._outage.pass_on()
+        return None
+
+    def _learn(self, error: ThorError | None, *, is_probe: bool) -> None:
+        """What one request tells of Thor, and of the account."""
+        if error is None or error.answered:
+            self._outage.heard()
+        elif is_probe and isinstance(error, NotSentError) and error.reason not in _TRIED:
+            self._outage.pass_on()
+        elif is_probe:
+            self._outage.probed(error)
+        if self.is_batch and isinstance(error, AccountError):
+            self._give_up(error)
+
+    def ended(self, error: ThorError | None, attempts: int) -> None:
+        """What a command's outcome tells of Thor, if it was tried at all."""
+        if attempts and error is not None and not error.answered:
+            self._outage.silence(error)
+
+    def fail(self, failure: Exception) -> NotSentError:
+        """Something on our own side stands in the way of this request, and of all of a batch."""
+        if self.is_batch:
+            self._give_up(failure)
+        return self.refusal()
+
+    def _give_up(self, cause: Exception | None) -> None:
+        self.halt("gave_up", cause)
+
+    def _end(self, scopes: Iterable[asyncio.Timeout]) -> None:
+        for scope in tuple(scopes):
+            if not scope.expired():
+                scope.reschedule(self._loop.time())
