@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -29,11 +28,20 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
         assert not complaints
         return result
 
-    with connecting(), warnings.catch_warnings():
-        # A deadline that floats put less than a tick away: the clock rounds, and nothing is lost.
-        warnings.simplefilter("ignore", async_solipsism.ResolutionWarning)
-        with asyncio.Runner(loop_factory=async_solipsism.EventLoop) as runner:
-            return runner.run(guarded())
+    with connecting(), asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(guarded())
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop that cannot get stuck before a time that is less than a tick of its clock away.
+
+    With floats such times arise, and aiohttp's server would wait for one for ever.
+    """
+    loop = async_solipsism.EventLoop()
+    clock = loop._selector.clock
+    advance = clock.advance
+    clock.advance = lambda seconds: advance(max(seconds, clock.resolution))
+    return loop  # type: ignore[no-any-return]
 
 
 def connecting() -> AbstractContextManager[Any]:
