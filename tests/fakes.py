@@ -39,6 +39,7 @@ class FakeTransport:
         self.requests: list[tuple[float, StopCharge]] = []
         self.sent: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = 0
+        self.is_forgetful = False
 
     def __call__(self, *_: Any) -> FakeTransport:
         return self
@@ -55,7 +56,7 @@ class FakeTransport:
         try:
             async with scope:
                 answer = self.reply(command, loop.time())
-                if not isinstance(answer, NotSentError):
+                if not isinstance(answer, NotSentError) and not self.is_forgetful:
                     self.requests.append((loop.time(), command))
                     self.sent[command.chargebox] += 1
                 if self.latency:

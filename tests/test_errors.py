@@ -91,16 +91,16 @@ def test_the_tree_has_no_other_class() -> None:
 
 
 @every_class
-@pytest.mark.parametrize("base", [RejectedError, NotSentError, IndeterminateError])
-def test_catching_a_base_catches_exactly_its_verdict(
-    base: type[ThorError], error_class: type[ThorError]
-) -> None:
-    try:
-        raise error_class
-    except base as error:
-        assert error.verdict is base.verdict
-    except ThorError as error:
-        assert error.verdict is not base.verdict
+def test_catching_a_base_catches_exactly_its_verdict(error_class: type[ThorError]) -> None:
+    for base in (RejectedError, NotSentError, IndeterminateError):
+        caught = False
+        try:
+            raise error_class
+        except base:
+            caught = True
+        except ThorError:
+            pass
+        assert caught is (error_class.verdict is base.verdict)
 
 
 def test_the_verdicts_are_strings() -> None:
@@ -138,17 +138,15 @@ def test_a_reason_is_given_or_connect() -> None:
 
 
 @every_class
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickling_loses_nothing(
-    error_class: type[ThorError], protocol: int, command: StopCharge
-) -> None:
+def test_pickling_loses_nothing(error_class: type[ThorError], command: StopCharge) -> None:
     error = build(error_class, command)
     error.maybe_applied = not error.maybe_applied
-    again = pickle.loads(pickle.dumps(error, protocol))
-    assert type(again) is error_class
-    assert vars(again) == vars(error)
-    assert again.args == error.args
-    assert str(again) == str(error)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))
+        assert type(again) is error_class
+        assert vars(again) == vars(error)
+        assert again.args == error.args
+        assert str(again) == str(error)
 
 
 @every_class
@@ -177,7 +175,7 @@ def test_thor_itself_spoke_if_it_used_a_documented_word(code: str | None) -> Non
 
 
 def test_a_response_timeout_is_caught_as_a_timeout_error() -> None:
-    with pytest.raises(TimeoutError, match="^no answer in time$"):
+    with pytest.raises(TimeoutError, match="no answer in time"):
         raise ResponseTimeout("no answer in time")
 
 

@@ -166,9 +166,7 @@ from tests.fakes import FakeTransport, OK, fleet
 
 async def main():
     thor = FakeTransport(lambda *_: OK)
-    thor.requests = type("Nowhere", (), {"append": staticmethod(lambda item: None)})()
-    thor.sent = {}
-    thor.sent = type("Nobody", (dict,), {"__missing__": lambda s, k: 0, "__setitem__": lambda *a: None})()
+    thor.is_forgetful = True
     with thor.installed():
         async with thor.client() as client:
             async def stream(count):

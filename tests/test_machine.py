@@ -33,7 +33,9 @@ from thor_async import (
 )
 from thor_async.emulator import Answer, Faults, ThorEmulator
 
-settings.register_profile("default", max_examples=int(os.environ.get("EX", "25")), stateful_step_count=30, deadline=None)
+settings.register_profile(
+    "default", max_examples=int(os.environ.get("EX", "25")), stateful_step_count=30, deadline=None
+)
 settings.register_profile("soak", max_examples=2500, stateful_step_count=60, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -108,7 +110,8 @@ class World:
         return made
 
     def received(self, command: StopCharge) -> list[Any]:
-        return [r for r in self.thor.ledger.requests if r.command.chargebox == command.chargebox]
+        requests = self.thor.ledger.requests
+        return [r for r in requests if r.command and r.command.chargebox == command.chargebox]
 
     def start(self, work: Awaitable[None], commands: list[StopCharge]) -> None:
         self.tasks[asyncio.ensure_future(work)] = commands

@@ -70,6 +70,8 @@ class ThorClient:
         self._base_url, self._read_url = settings.resolve_addresses(
             base_url, read_url, allow_http=allow_http
         )
+        if not isinstance(retry, RetryPolicy):
+            raise ValueError(f"retry must be a RetryPolicy, not {retry!r}")  # noqa: TRY004
         self._policy = retry
         self._timeout = settings.check_seconds("timeout", timeout)
         self._attempt_timeout = settings.check_seconds("attempt_timeout", attempt_timeout)

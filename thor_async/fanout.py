@@ -79,6 +79,9 @@ class OutcomeStream(Generic[C, R]):
         while self._workers:
             await asyncio.wait(self._workers)
 
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a stream cannot be copied or pickled: it is at work in this process")
+
     def __aiter__(self) -> Self:
         return self
 

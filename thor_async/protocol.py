@@ -152,9 +152,17 @@ def show(text: str, secrets: tuple[str, ...] = ()) -> str:
     """Text from outside, fit for a log line: no secret, no control characters, at most 200."""
     for secret in secrets:
         text = text.replace(secret, MASKED)
+        if "\\" in text:
+            text = re.sub("".join(map(_any_form, secret)), MASKED, text)
     # Escapes only make it longer, so what is cut here is never seen.
     text = "".join(c if _is_plain(c) else ascii(c)[1:-1] for c in text[:_SHOWN])
     return text[:_SHOWN]
+
+
+def _any_form(character: str) -> str:
+    """A pattern for a character as it is, or as some JSON encoder may have escaped it."""
+    escaped = f"\\u{ord(character):04x}"
+    return f"(?:\\\\?{re.escape(character)}|(?i:{re.escape(escaped)}))"
 
 
 def _is_plain(character: str) -> bool:

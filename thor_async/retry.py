@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -50,7 +50,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             )
         for name in ("initial_delay", "max_delay"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < math.inf:
+            if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
                 raise ValueError(f"{name} must be seconds, 0 or more, not {value!r}")
 
     def retries(self, error: ThorError | None) -> bool:

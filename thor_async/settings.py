@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
 import ssl
+import sys
 from collections.abc import Callable
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,6 +15,7 @@ READ_ADDRESS = "https://api.thor.tools/latest/integration"
 
 ApiKey = str | Callable[[], str] | None
 
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -66,8 +67,10 @@ def check_address(name: str, address: object, *, allow_http: bool) -> str:
         # Not shown: any of these may be a secret.
         raise ValueError(f"{name} must be scheme, host and path only: leave user and query out")
     host = parts.hostname
-    if not host or parts.scheme not in ("https", "http") or not _is_resolvable(host):
-        raise ValueError(f"{name} must be an address like {STOP_ADDRESS}, not {address!r}")
+    if not host or parts.scheme not in ("https", "http") or not _is_host(host):
+        # Where a user or a query could be, nothing is shown.
+        sight = "" if any(mark in str(address) for mark in "@?#") else f", not {address!r}"
+        raise ValueError(f"{name} must be an address like {STOP_ADDRESS}{sight}")
     if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
         raise ValueError(
             f"{name} {address!r} would send the API key in the clear: use https, "
@@ -87,33 +90,43 @@ def check_proxy(proxy: object) -> str | None:
 
 
 def _split(address: object) -> SplitResult:
-    printable = type(address) is str and address.isprintable() and " " not in address
+    """The parts of an address that every parser reads alike; empty ones for any other."""
+    nothing = SplitResult("", "", "", "", "")
+    if type(address) is not str or not address.isprintable() or " " in address:
+        return nothing
     try:
-        parts = urlsplit(address if printable and type(address) is str else "")
-        parts.port  # noqa: B018 - reading it checks it
+        parts = urlsplit(address)
+        port = "" if parts.port is None else f":{parts.port}"
     except ValueError:
-        parts = SplitResult("", "", "", "", "")
-    return parts
+        return nothing
+    host = parts.hostname or ""
+    # Nothing beside a host in brackets: there urlsplit takes more than others do.
+    place = parts.netloc.rpartition("@")[2].lower()
+    return parts if place in (f"{host}{port}", f"[{host}]{port}") else nothing
 
 
-def _is_resolvable(host: str) -> bool:
+def _is_host(host: str) -> bool:
     try:
-        host.encode("idna")
+        return _NAME.fullmatch(host.encode("idna").decode()) is not None or _ip(host) is not None
     except UnicodeError:
         return False
-    return True
 
 
 def _is_loopback(host: str) -> bool:
+    ip = _ip(host)
+    return host == "localhost" if ip is None else ip.is_loopback
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return None
 
 
 def check_seconds(name: str, value: object) -> float:
     """A positive, finite number of seconds."""
-    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
         raise ValueError(f"{name} must be seconds above 0, not {value!r}")
     return float(value)  # type: ignore[arg-type]
 

@@ -18,9 +18,10 @@ from .protocol import Answer, show
 
 # The second defence against an answer that nobody asked for; the first is _CleanConnector.
 _REUSE_WITHIN = 1.0
-_SETTLE_AFTER = 0.02
 _CONNECT_AT_MOST = 5.0
 
+# None is a mock's: aioresponses gives its responses no version.
+_VERSIONS = (aiohttp.HttpVersion10, aiohttp.HttpVersion11, None)
 _HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
@@ -63,6 +64,8 @@ class Transport:
         `limit` bytes: then `body` is None. Errors are returned without a chain, because aiohttp's
         exceptions carry the headers of the request, and so the key.
         """
+        if self.is_closed:
+            return NotSentError("the session was closed by its owner", reason="closed")
         answer: Answer | None = None
         failure: Exception
         try:
@@ -79,6 +82,8 @@ class Transport:
                     middlewares=(),
                 ) as response,
             ):
+                if response.version not in _VERSIONS:
+                    return UnexpectedResponse("an HTTP version that nobody asked for")
                 answer = _head(response)
                 answer.body = await _read(response.content, limit)
                 return answer
@@ -136,7 +141,7 @@ def _translate_connect(failure: Exception) -> NotSentError | None:
             return NotSentError(_say("no safe connection", failure), reason="tls")
         case aiohttp.ConnectionTimeoutError():
             return NotSentError("could not connect in time", reason="connect")
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError() | _NoConnection():
             return NotSentError(_say("could not connect", failure), reason="connect")
     return None
 
@@ -147,13 +152,16 @@ def _say(what: str, failure: Exception) -> str:
     return f"{what}: {show(str(why))}" if why else what
 
 
+class _NoConnection(aiohttp.ClientConnectionError):
+    """Whatever went wrong before there was a connection, as when a proxy fails its CONNECT."""
+
+
 class _Sentry(asyncio.Protocol):
     """Stands in on a connection between two requests: whatever arrives there ends it."""
 
     def __init__(self, handler: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
         self._handler = handler
         self._transport = transport
-        self._since = asyncio.get_running_loop().time()
 
     def data_received(self, data: bytes) -> None:
         self._transport.abort()
@@ -166,9 +174,8 @@ class _Sentry(asyncio.Protocol):
 
         A loop that was busy may not have read it yet: in two rounds it does.
         """
-        if asyncio.get_running_loop().time() - self._since > _SETTLE_AFTER:
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         self._transport.set_protocol(self._handler)
 
 
@@ -183,7 +190,7 @@ class _CleanConnector(aiohttp.TCPConnector):
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         while True:
-            connection = await super().connect(req, traces, timeout)
+            connection = await self._connect(req, traces, timeout)
             try:
                 is_clean = await _is_clean(connection)
             except BaseException:
@@ -193,6 +200,17 @@ class _CleanConnector(aiohttp.TCPConnector):
                 connection.add_callback(partial(_post_sentry, connection))
                 return connection
             connection.close()
+
+    async def _connect(
+        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        try:
+            return await super().connect(req, traces, timeout)
+        except (aiohttp.ClientConnectorError, aiohttp.ServerFingerprintMismatch, TimeoutError):
+            raise
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            failure = error
+        raise _NoConnection(type(failure).__name__)
 
 
 async def _is_clean(connection: Connection) -> bool:

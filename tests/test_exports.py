@@ -1,0 +1,93 @@
+"""What `thor_async` offers by name, and how its client is called."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import thor_async
+from tests.test_errors import CLASSES
+from thor_async import RetryPolicy, StopOutcome, ThorClient
+
+CONTRACT = {
+    "BatchGaveUp",
+    "OutcomeRecord",
+    "OutcomeStream",
+    "RetryPolicy",
+    "StopCharge",
+    "StopOutcome",
+    "ThorClient",
+    "ThorError",
+    "Verdict",
+    *(error_class.__name__ for error_class in CLASSES),
+}
+
+
+def test_all_is_sorted() -> None:
+    assert thor_async.__all__ == sorted(set(thor_async.__all__))
+
+
+def test_all_has_what_the_contract_names() -> None:
+    assert set(thor_async.__all__) >= CONTRACT
+
+
+@pytest.mark.parametrize("name", thor_async.__all__)
+def test_each_name_is_a_public_and_documented_one(name: str) -> None:
+    assert not name.startswith("_")
+    assert getattr(thor_async, name).__doc__
+
+
+def test_nothing_public_is_left_out_of_all() -> None:
+    offered = {
+        name
+        for name, value in vars(thor_async).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert offered == set(thor_async.__all__)
+
+
+def test_a_client_is_built_with_these_defaults() -> None:
+    parameters = inspect.signature(ThorClient).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    expected = {
+        "api_key": None,
+        "base_url": None,
+        "read_url": None,
+        "retry": RetryPolicy(),
+        "timeout": 30.0,
+        "attempt_timeout": 10.0,
+        "max_in_flight": 32,
+        "session": None,
+        "ssl": None,
+        "proxy": None,
+        "allow_http": False,
+    }
+    assert {name: defaults[name] for name in expected} == expected
+    positional = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    assert positional == ["api_key"]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (ThorClient.stop_charge, {"timeout": None}),
+        (ThorClient.stop_many, {"within": None, "give_up_after": 60.0}),
+        (ThorClient.stop_stream, {"within": None, "give_up_after": 60.0}),
+    ],
+)
+def test_the_calls_take_these_options(method: object, options: dict[str, object]) -> None:
+    parameters = inspect.signature(method).parameters.values()  # type: ignore[arg-type]
+    assert {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY} == options
+
+
+def test_an_outcome_has_these_fields() -> None:
+    assert StopOutcome.__struct_fields__ == (
+        "command",
+        "index",
+        "verdict",
+        "error",
+        "attempts",
+        "elapsed",
+        "maybe_applied",
+    )

@@ -1,0 +1,849 @@
+"""What must not leak, and what must not be talked into: keys, tags, sessions, hosts, log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import gzip
+import logging
+import pickle
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+import pytest
+import trustme
+import yarl
+
+from tests.conftest import KEY, TAG, shown
+from thor_async import (
+    ConnectionLost,
+    NotInTransaction,
+    NotSentError,
+    RejectedError,
+    RetryPolicy,
+    ServerError,
+    StopCharge,
+    ThorClient,
+    ThorError,
+    UnexpectedResponse,
+    Verdict,
+)
+
+ONCE = RetryPolicy(max_attempts=1)
+USER, PASSWORD = "proxy-user", "proxy-p4ss"
+BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+REDIRECTS = [301, 302, 303, 307, 308]
+
+
+def answer(status: int = 200, body: bytes = b"{}", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+NOT_RUNNING = answer(400, b'{"message": "NotInTransaction"}')
+
+
+OK = answer()
+
+
+class Recorder:
+    """A server that keeps every request, head and body, and answers from it; None is a reset."""
+
+    def __init__(
+        self,
+        said: bytes | Callable[[bytes], bytes | None] | None = OK,
+        *,
+        tls: ssl.SSLContext | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        self.reply = said if callable(said) else lambda _: said
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._tls = tls
+        self._delay = delay
+        self._handlers: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        # A session that outlives the server keeps its connections.
+        for writer in self._writers:
+            writer.transport.abort()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*self._handlers)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+        self.connections += 1
+        self._writers.add(writer)
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                request = await read_request(reader)
+                self.requests.append(request)
+                await asyncio.sleep(self._delay)
+                await self.answer(request, reader, writer)
+        writer.close()
+
+    async def answer(
+        self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if (said := self.reply(request)) is None:
+            reset(writer)
+        else:
+            writer.write(said)
+
+    @property
+    def one(self) -> str:
+        """The head of the only request."""
+        (request,) = self.requests
+        return request.partition(b"\r\n\r\n")[0].decode()
+
+
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+    return head + await reader.readexactly(int(length or 0))
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+class Tunnel(Recorder):
+    """A proxy that connects every CONNECT to one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._to = port
+
+    async def answer(
+        self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await asyncio.gather(pour(reader, far_writer), pour(far_reader, writer))
+
+
+async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+    writer.close()
+
+
+def thor_at(url: str, **settings: Any) -> ThorClient:
+    given: dict[str, Any] = {"api_key": KEY, "base_url": url, "retry": ONCE}
+    return ThorClient(**(given | settings))
+
+
+async def error_of(thor: ThorClient, command: StopCharge) -> ThorError:
+    with pytest.raises(ThorError) as failed:
+        await thor.stop_charge(command)
+    return failed.value
+
+
+def check_silent(error: BaseException, *secrets: str) -> None:
+    """Nothing that anyone could be shown of it has a secret."""
+    text = shown(error) + str({k: v for k, v in vars(error).items() if k != "command"})
+    for secret in (KEY, TAG, PASSWORD, BASIC, *secrets):
+        assert secret not in text
+        assert repr(secret)[1:-1] not in text
+    assert KEY.encode() not in pickle.dumps(error)
+    assert error.__context__ is None
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def serving(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture
+async def hostile() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session whose every default is against us."""
+    async with aiohttp.ClientSession(
+        raise_for_status=True,
+        middlewares=(Counting(),),
+        timeout=aiohttp.ClientTimeout(total=0.001),
+        auto_decompress=True,
+        headers={"X-Api-Key": "the-owners", "Content-Type": "text/plain", "X-Own": "kept"},
+        read_bufsize=64,
+    ) as session:
+        yield session
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        self.calls += 1
+        return await handler(request)
+
+
+# where the key goes
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+@pytest.mark.parametrize("status", REDIRECTS)
+async def test_no_redirect_is_followed_and_the_key_stays(
+    status: int, given: bool, command: StopCharge
+) -> None:
+    async with Recorder() as other, Recorder() as origin, aiohttp.ClientSession() as session:
+        for place in (other.url, f"{origin.url}/elsewhere", "/elsewhere"):
+            origin.requests.clear()
+            origin.reply = lambda _, at=place: answer(status, b"", f"Location: {at}")
+            async with thor_at(origin.url, session=session if given else None) as thor:
+                error = await error_of(thor, command)
+            assert type(error) is UnexpectedResponse
+            check_silent(error)
+            assert len(origin.requests) == 1
+            assert origin.one.startswith("POST /charges/stop HTTP/1.1")
+        assert other.connections == 0
+
+
+async def test_the_key_is_sent_once_in_its_header_and_the_tag_only_in_the_body(
+    command: StopCharge,
+) -> None:
+    async with Recorder() as origin, thor_at(origin.url) as thor:
+        await thor.stop_charge(command)
+    (request,) = origin.requests
+    assert request.count(KEY.encode()) == 1
+    assert origin.one.count(f"\r\nX-Api-Key: {KEY}\r\n") == 1
+    assert TAG not in origin.one
+    assert request.count(TAG.encode()) == 1
+
+
+async def test_nothing_is_taken_from_the_environment(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with Recorder() as proxy, Recorder() as origin:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.lower(), proxy.url)
+        async with thor_at(origin.url) as thor:
+            await thor.stop_charge(command)
+        assert proxy.connections == 0
+    assert "authorization" not in origin.one.lower()
+
+
+async def test_no_cookie_is_sent_back(command: StopCharge) -> None:
+    async with Recorder(answer(200, b"{}", "Set-Cookie: a=b; Path=/")) as origin:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as other:
+            await (await other.get(origin.url)).read()
+            await (await other.get(origin.url)).read()
+        assert b"\r\nCookie: a=b" in origin.requests.pop()  # one that takes it sends it
+        async with thor_at(origin.url) as thor:
+            for _ in range(2):
+                await thor.stop_charge(command)
+    assert not any(b"cookie" in request.lower() for request in origin.requests)
+
+
+PLAIN = [
+    "http://thor.example",
+    "HTTP://thor.example",
+    "http://127.0.0.1.thor.example",
+    "http://localhost.thor.example",
+    "http://thor.example/127.0.0.1",
+    "http://0.0.0.0",
+    "http://192.168.0.1",
+    "http://[2001:db8::1]",
+    "http://[::]",
+]
+TRICKS = [
+    "http://127.0.0.1@thor.example",
+    "http://thor.example@127.0.0.1",
+    "http://127.0.0.1:80@thor.example",
+    "http://thor.example\\@127.0.0.1",
+    "http://127.0.0.1\\.thor.example",
+    "http://127.0.0.1\\@thor.example",
+    "http://thor.example#@127.0.0.1",
+    "http://thor.example?@127.0.0.1",
+    "http://thor.example;@127.0.0.1",
+    "http://127.0.0.1#.thor.example",
+    "http://[::1].thor.example",
+    "http://[::1]thor.example",
+    "http://thor.example[::1]",
+    "http://thor.example\t@127.0.0.1",
+    "http://127.0.0.1\n.thor.example",
+    "http://127.0.0.1%2ethor.example",
+    "http://127.0.0.1%00.thor.example",
+    "http:///thor.example",
+    "http:thor.example",
+    "http://127.0.0.1\uff0fthor.example",
+    "http://127.0.0.1\u3002thor.example",
+    "http://\uff11\uff12\uff17.0.0.1.thor.example",
+    "//127.0.0.1",
+    "ftp://127.0.0.1",
+]
+
+
+@pytest.mark.parametrize("url", PLAIN)
+def test_http_leaves_the_machine_only_on_request(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="API key in the clear: use https, or pass allow_http="):
+        ThorClient(KEY, base_url=url)
+    with pytest.raises(ValueError, match=r"read_url .* in the clear"):
+        ThorClient(KEY, read_url=url)
+    ThorClient(KEY, base_url=url, allow_http=True)
+    ThorClient(KEY, base_url=url.lower().replace("http:", "https:"))
+    monkeypatch.setenv("THOR_BASE_URL", url)
+    with pytest.raises(ValueError, match=r"base_url .* in the clear"):
+        ThorClient(KEY)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1.2.3:8080", "localhost:1", "[::1]", "LOCALHOST"]
+)
+def test_http_is_fine_on_loopback(host: str) -> None:
+    ThorClient(KEY, base_url=f"http://{host}/latest")
+
+
+@pytest.mark.parametrize("url", TRICKS)
+def test_what_looks_like_loopback_is_loopback_to_aiohttp_too(url: str) -> None:
+    """Two parsers read the address; where they differ the key would go astray."""
+    try:
+        ThorClient(KEY, base_url=url)
+    except ValueError:
+        return
+    # What aiohttp cannot read at all has to be refused here too: a ValueError below.
+    assert yarl.URL(url + "/charges/stop").host in ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://user:{PASSWORD}@thor.example",
+        f"https://{PASSWORD}@thor.example",
+        f"https://thor.example/?key={PASSWORD}",
+        f"https://thor.example/#{PASSWORD}",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_without_showing_it(url: str) -> None:
+    for setting in ({"base_url": url}, {"read_url": url}):
+        with pytest.raises(ValueError, match="scheme, host and path only") as refused:
+            ThorClient(KEY, **setting)  # type: ignore[arg-type]
+        check_silent(refused.value)
+
+
+# a given session
+
+
+async def test_a_hostile_session_is_used_but_not_obeyed_and_not_changed(
+    hostile: aiohttp.ClientSession, command: StopCharge
+) -> None:
+    before = dict(vars(hostile))
+    async with Recorder(NOT_RUNNING, delay=0.1) as origin:
+        async with thor_at(origin.url, session=hostile) as thor:
+            assert type(await error_of(thor, command)) is NotInTransaction
+        assert origin.one.count("\r\nX-Api-Key: ") == 1
+        assert f"\r\nX-Api-Key: {KEY}" in origin.one
+        assert "\r\nContent-Type: application/json" in origin.one
+        assert "\r\nX-Own: kept" in origin.one
+        assert not hostile.closed
+        assert dict(vars(hostile)) == before
+        assert middleware_of(hostile).calls == 0
+        with pytest.raises(TimeoutError):
+            await hostile.get(origin.url)
+        assert middleware_of(hostile).calls == 1
+
+
+def middleware_of(session: aiohttp.ClientSession) -> Counting:
+    (counting,) = session._middlewares
+    assert isinstance(counting, Counting)
+    return counting
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+async def test_an_encoded_answer_is_not_decoded(
+    given: bool, hostile: aiohttp.ClientSession, command: StopCharge
+) -> None:
+    zipped = gzip.compress(b'{"message": "NotInTransaction"}')
+    async with (
+        Recorder(answer(400, zipped, "Content-Encoding: gzip")) as origin,
+        thor_at(origin.url, session=hostile if given else None) as thor,
+    ):
+        error = await error_of(thor, command)
+        origin.reply = lambda _: answer(500, b"no gzip", "Content-Encoding: gzip")
+        assert type(await error_of(thor, command)) is ServerError
+    assert (type(error), error.code) == (RejectedError, None)
+    assert b"\r\nAccept-Encoding: identity\r\n" in origin.requests[0]
+
+
+async def test_a_sessions_own_address_gets_nothing(command: StopCharge) -> None:
+    async with Recorder() as other, Recorder() as origin:
+        async with (
+            aiohttp.ClientSession(base_url=f"{other.url}/") as session,
+            thor_at(origin.url, session=session) as thor,
+        ):
+            await thor.stop_charge(command)
+        assert (len(origin.requests), other.connections) == (1, 0)
+
+
+async def test_a_session_serves_its_owner_after_the_client_is_closed(command: StopCharge) -> None:
+    async with Recorder() as origin, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with thor_at(origin.url, session=session) as thor:
+                await thor.stop_charge(command)
+        async with session.get(origin.url) as response:
+            assert response.status == 200
+        assert b"api-key" not in origin.requests[-1].lower()
+        assert origin.connections == 1
+
+
+async def test_a_closed_session_is_named_with_its_cure(command: StopCharge) -> None:
+    async with Recorder() as origin:
+        session = aiohttp.ClientSession()
+        async with thor_at(origin.url, session=session) as thor:
+            await session.close()
+            for call in (thor.stop_charge(command), thor.stop_many([command])):
+                with pytest.raises(RuntimeError, match=r"session given .* is closed: keep it open"):
+                    await call
+            with pytest.raises(RuntimeError, match=r"session given .* is closed: keep it open"):
+                thor.stop_stream([command])
+        assert origin.connections == 0
+
+
+async def test_a_session_closed_between_two_tries_leaves_the_error_of_the_first(
+    command: StopCharge,
+) -> None:
+    """The 500 may have worked: that is lost with anything but its own error."""
+    session = aiohttp.ClientSession()
+    policy = RetryPolicy(sleep=lambda _: session.close())
+    async with (
+        Recorder(answer(500)) as origin,
+        thor_at(origin.url, session=session, retry=policy) as thor,
+    ):
+        error = await error_of(thor, command)
+    assert type(error) is ServerError
+    assert error.maybe_applied
+    assert len(origin.requests) == 1
+
+
+async def test_a_session_closed_during_a_batch_leaves_one_outcome_each(command: StopCharge) -> None:
+    session = aiohttp.ClientSession()
+    policy = RetryPolicy(sleep=lambda _: session.close())
+    async with (
+        Recorder(answer(500)) as origin,
+        thor_at(origin.url, session=session, retry=policy, max_in_flight=1) as thor,
+    ):
+        outcomes = await thor.stop_many([command] * 5)
+    assert len(outcomes) == 5
+    assert outcomes[0].verdict is Verdict.INDETERMINATE
+    told = [outcome.verdict for outcome in outcomes].count(Verdict.NOT_SENT)
+    assert told == 5 - len(origin.requests)
+
+
+async def test_tls_and_proxy_are_the_sessions_own() -> None:
+    async with aiohttp.ClientSession() as session:
+        for setting in ({"ssl": ssl.create_default_context()}, {"proxy": "http://proxy.example"}):
+            with pytest.raises(ValueError, match="ssl and proxy are the session's: set them where"):
+                ThorClient(KEY, session=session, **setting)
+
+
+# TLS
+
+
+def unverified(**changes: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    for name, value in changes.items():
+        setattr(context, name, value)
+    return context
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        False,
+        True,
+        0,
+        ssl._create_unverified_context(),
+        unverified(),
+        unverified(verify_mode=ssl.CERT_OPTIONAL),
+        unverified(verify_mode=ssl.CERT_NONE),
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        aiohttp.Fingerprint(b"\0" * 32),
+        "ca.pem",
+    ],
+)
+def test_verification_cannot_be_switched_off(context: Any) -> None:
+    with pytest.raises(ValueError, match="an SSLContext that verifies certificate and host name"):
+        ThorClient(KEY, ssl=context)
+
+
+async def test_a_private_authority_is_trusted_only_where_it_is_given(
+    authority: trustme.CA, command: StopCharge
+) -> None:
+    async with Recorder(tls=serving(authority)) as origin:
+        async with thor_at(origin.url, ssl=trusting(authority)) as thor:
+            assert (await thor.stop_charge(command)).verdict is Verdict.RELAYED
+        async with thor_at(origin.url) as thor:
+            error = await error_of(thor, command)
+        assert isinstance(error, NotSentError)
+        assert error.reason == "tls"
+        check_silent(error)
+        assert len(origin.requests) == 1
+
+
+# a proxy
+
+
+def by_way_of(proxy: Recorder) -> str:
+    return f"http://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}"
+
+
+async def test_a_proxy_is_used_for_http(command: StopCharge) -> None:
+    async with (
+        Recorder() as proxy,
+        thor_at("http://thor.test/x", allow_http=True, proxy=by_way_of(proxy)) as thor,
+    ):
+        await thor.stop_charge(command)
+        assert PASSWORD not in repr(thor) + str(thor)
+    assert proxy.one.startswith("POST http://thor.test/x/charges/stop HTTP/1.1")
+    assert f"\r\nProxy-Authorization: Basic {BASIC}" in proxy.one
+
+
+async def test_a_proxy_for_https_sees_neither_key_nor_command(
+    authority: trustme.CA, command: StopCharge
+) -> None:
+    async with (
+        Recorder(tls=serving(authority, "thor.test")) as origin,
+        Tunnel(origin.port) as proxy,
+        thor_at("https://thor.test", ssl=trusting(authority), proxy=by_way_of(proxy)) as thor,
+    ):
+        await thor.stop_charge(command)
+    assert proxy.one.startswith("CONNECT thor.test:443 HTTP/1.1")
+    assert f"\r\nProxy-Authorization: Basic {BASIC}" in proxy.one
+    assert "api-key" not in proxy.one.lower()
+    assert f"\r\nX-Api-Key: {KEY}" in origin.one
+    assert "proxy" not in origin.one.lower()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(407, b"who?", "Proxy-Authenticate: Basic"),
+        answer(403, f"{BASIC} {KEY}".encode()),
+        answer(502),
+        b"garbage\r\n\r\n",
+        None,
+    ],
+)
+async def test_a_proxy_that_fails_shows_nothing_of_its_credentials(
+    said: bytes | None, command: StopCharge
+) -> None:
+    async with Recorder(said) as proxy:
+        async with thor_at("https://thor.test", proxy=by_way_of(proxy)) as thor:
+            error = await error_of(thor, command)
+        check_silent(error)
+        # Without a tunnel no request can have left, and the proxy itself never sees one.
+        assert isinstance(error, NotSentError)
+        assert all(request.startswith(b"CONNECT ") for request in proxy.requests)
+
+
+async def test_a_plain_proxys_echo_shows_nothing_of_its_credentials(command: StopCharge) -> None:
+    async with (
+        Recorder(lambda request: answer(403, request)) as proxy,
+        thor_at("http://thor.test", allow_http=True, proxy=by_way_of(proxy)) as thor,
+    ):
+        check_silent(await error_of(thor, command))
+
+
+async def test_a_proxy_that_is_away_shows_nothing_of_its_credentials(command: StopCharge) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with thor_at(
+        "https://thor.test", proxy=f"http://{USER}:{PASSWORD}@127.0.0.1:{port}"
+    ) as t:
+        error = await error_of(t, command)
+    check_silent(error)
+    assert isinstance(error, NotSentError)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        f"socks5://u:{PASSWORD}@proxy.example",
+        f"http://u:{PASSWORD}@",
+        f"http://u:{PASSWORD}@proxy.example\r\nX-Evil: 1",
+        f"http://u:{PASSWORD}@proxy.example:99999",
+        f"u:{PASSWORD}@proxy.example",
+        "",
+        b"http://proxy.example",
+    ],
+)
+def test_a_bad_proxy_is_refused_without_showing_it(proxy: Any) -> None:
+    with pytest.raises(ValueError, match="proxy must be an address like") as refused:
+        ThorClient(KEY, proxy=proxy)
+    check_silent(refused.value)
+
+
+# injection
+
+BAD_KEYS = [
+    f"{KEY}\r\nX-Evil: 1",
+    f"{KEY}\n",
+    f" {KEY}",
+    f"{KEY}\0",
+    f"{KEY}\x7f",
+    f"{KEY}\N{LATIN SMALL LETTER E WITH ACUTE}",
+    f"{KEY}\N{LINE SEPARATOR}",
+    f"{KEY} {KEY}",
+    KEY.encode(),
+    "",
+]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+async def test_no_header_can_be_injected_by_the_key(
+    key: Any, command: StopCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="the API key must be") as refused:
+        ThorClient(key)
+    check_silent(refused.value)
+    if isinstance(key, str) and "\0" not in key:
+        monkeypatch.setenv("THOR_API_KEY", key)
+        with pytest.raises(ValueError, match="the API key must be"):
+            ThorClient()
+    async with Recorder() as origin, thor_at(origin.url, api_key=lambda: key) as thor:
+        with pytest.raises(ValueError, match="the API key must be") as late:
+            await thor.stop_charge(command)
+        check_silent(late.value)
+        (outcome,) = await thor.stop_many([command])
+        assert isinstance(outcome.error, NotSentError)
+        assert KEY not in shown(outcome.error)
+        assert origin.connections == 0
+
+
+@pytest.mark.parametrize("bad", ["a\r\nERROR forged", "a\x1b[2J", "a\u2028b", "a\x85b", "a\0"])
+def test_no_log_line_can_be_forged_by_a_chargebox(bad: str) -> None:
+    with pytest.raises(ValueError, match="control characters") as refused:
+        StopCharge(bad, 1, TAG)
+    assert str(refused.value).isprintable()
+
+
+FORGED = "a\r\n2026 ERROR forged\x1b[2J\u2028\u202e\x85\0\ud800"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(400, msgspec.json.encode({"message": FORGED[:-1] + "x" * 9000})),
+        answer(400, rb'{"message": "\ud800\u001b[2J' + b"x" * 9000 + b'"}'),
+        answer(500, FORGED[:-1].encode() + b"\xff" * 9000),
+        answer(429, b"", "Content-Type: text/\x1b[2J" + "x" * 5000),
+        answer(503, b"", "Content-Type: text/\xe9\x9b"),
+        answer(400, b"").replace(b"Said", b"\x1b[2J\xff" + b"x" * 5000),
+        answer(302, b"", "Location: /\x1b[2J"),
+        b"HTTP/1.1 \x1b[2J forged\r\n\r\n",
+        b"\x1b[2J" * 50 + b"\r\n\r\n",
+    ],
+)
+async def test_text_from_the_server_is_escaped_and_cut(said: bytes, command: StopCharge) -> None:
+    async with Recorder(said) as origin, thor_at(origin.url) as thor:
+        error = await error_of(thor, command)
+    for text in (str(error), error.message, str(error.code)):
+        assert text.isprintable()
+    prefix = f"Thor answered {error.status}: "
+    assert len(error.message.removeprefix(prefix)) <= 200
+
+
+# copies and reprs
+
+
+def test_a_client_is_neither_pickled_nor_copied() -> None:
+    thor = ThorClient(KEY)
+    for make in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be copied or pickled: build one in each"):
+            make(thor)
+
+
+async def test_an_open_client_and_its_stream_are_neither_pickled_nor_copied() -> None:
+    async with ThorClient(KEY) as thor, thor.stop_stream([]) as stream:
+        for thing in (thor, stream):
+            for make in (pickle.dumps, copy.copy, copy.deepcopy):
+                with pytest.raises(TypeError, match="cannot be copied or pickled"):
+                    make(thing)
+
+
+async def test_no_text_of_a_client_has_a_secret(command: StopCharge) -> None:
+    thor = thor_at("http://127.0.0.1:1", proxy=f"http://{USER}:{PASSWORD}@127.0.0.1:1")
+    async with thor:
+        stream = thor.stop_stream([command])
+        texts = [
+            repr(thor),
+            str(thor),
+            f"{thor}",
+            repr(thor.stop_charge),
+            repr([thor]),
+            repr(stream),
+        ]
+    for text in texts:
+        for secret in (KEY, TAG, USER, PASSWORD):
+            assert secret not in text
+    assert "http://127.0.0.1:1" in texts[0]
+
+
+# the errors of connections that fail
+
+
+def echo_as(status: int, form: str) -> Callable[[bytes], bytes]:
+    """An answer with all of the request in it, as debugging servers and firewalls give."""
+
+    def reply(request: bytes) -> bytes:
+        text = request.decode()
+        bodies = {
+            "text": request,
+            "message": msgspec.json.encode({"message": text}),
+            "nested": msgspec.json.encode({"error": {"code": "Odd", "message": text}}),
+            "headers": msgspec.json.encode({"headers": text, "message": KEY, "code": TAG}),
+            "string": msgspec.json.encode(text),
+            "cut": b"-" * 185 + request.partition(b"X-Api-Key: ")[2],
+            "body": b"bad: " + request.partition(b"\r\n\r\n")[2],
+            "head": b"",
+        }
+        secrets = {"Content-Type": f"a/{KEY}; b={TAG}", "Retry-After": KEY, "X-Key": KEY}
+        headers = [f"{name}: {value}" for name, value in secrets.items()]
+        return answer(status, bodies[form], *(headers if form == "head" else []))
+
+    return reply
+
+
+ECHOES = ["text", "message", "nested", "headers", "string", "cut", "body", "head"]
+
+
+@pytest.mark.parametrize("form", ECHOES)
+@pytest.mark.parametrize("status", [400, 403, 429, 500, 503])
+async def test_a_server_that_echoes_the_request_puts_no_secret_into_the_error(
+    status: int, form: str, command: StopCharge
+) -> None:
+    async with Recorder(echo_as(status, form)) as origin, thor_at(origin.url) as thor:
+        error = await error_of(thor, command)
+        check_silent(error)
+        (outcome,) = await thor.stop_many([command])
+    written = msgspec.json.encode(outcome.record()).decode() + repr(outcome)
+    assert KEY not in written
+    assert TAG not in written
+
+
+@pytest.mark.parametrize("tag", ['5e"cret\\tag', "s/ecr\N{LATIN SMALL LETTER E WITH ACUTE}t"])
+@pytest.mark.parametrize("form", ["text", "body", "message"])
+async def test_a_tag_is_hidden_also_as_it_stands_in_the_body(form: str, tag: str) -> None:
+    """JSON escapes some of its characters: an echo of the raw body has it in that form."""
+    command = StopCharge("EaJ7cU9NJ3YkTNgy", 2, tag, 52)
+    async with Recorder(echo_as(400, form)) as origin, thor_at(origin.url) as thor:
+        error = await error_of(thor, command)
+    check_silent(error, tag, msgspec.json.encode(tag).decode()[1:-1])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (None, ConnectionLost),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n", UnexpectedResponse),
+        (b"HTTP/1.1 200 OK\r\n" + f"{KEY}\0: {TAG}\r\n\r\n".encode(), UnexpectedResponse),
+        (f"{KEY} {TAG}\r\n\r\n".encode(), UnexpectedResponse),
+        (answer(302, b"", f"Location: /?{KEY}&{TAG}"), UnexpectedResponse),
+        (answer(200, f"<html>{KEY} {TAG}</html>".encode()), UnexpectedResponse),
+        (answer(200, b"{}", "Transfer-Encoding: chunked"), UnexpectedResponse),
+        (answer(299, f"{KEY} {TAG}".encode()), UnexpectedResponse),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+async def test_a_connection_that_fails_puts_no_secret_into_the_error(
+    said: bytes | None, expected: type[ThorError], given: bool, command: StopCharge
+) -> None:
+    async with (
+        Recorder(said) as origin,
+        aiohttp.ClientSession() as session,
+        thor_at(origin.url, session=session if given else None) as thor,
+    ):
+        error = await error_of(thor, command)
+        assert type(error) is expected
+        check_silent(error)
+        (outcome,) = await thor.stop_many([command])
+        assert outcome.error is not None
+        check_silent(outcome.error)
+
+
+async def test_a_connection_that_is_never_made_puts_no_secret_into_the_error(
+    authority: trustme.CA, command: StopCharge
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refusing = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    async with Recorder(tls=serving(authority, "thor.test")) as other_name, Recorder() as plain:
+        urls = [refusing, other_name.url, plain.url.replace("http", "https")]
+        for url in urls:
+            async with thor_at(url, ssl=trusting(authority)) as thor:
+                error = await error_of(thor, command)
+                assert isinstance(error, NotSentError)
+                check_silent(error)
+        assert other_name.requests == plain.requests == []
+
+
+# logs
+
+
+async def test_no_log_has_a_secret_even_when_everything_is_logged(
+    authority: trustme.CA, command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of a loop in debug mode, which logs every step with what it was called with."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+    for name in (
+        "asyncio",
+        "aiohttp.client",
+        "aiohttp.internal",
+        "aiohttp.connector",
+        "thor_async",
+    ):
+        caplog.set_level(logging.DEBUG, name)
+    odd = [answer(), NOT_RUNNING, answer(500), b"junk\r\n\r\n", None, echo_as(500, "text")]
+    for said in odd:
+        async with Recorder(said) as origin, thor_at(origin.url) as thor:
+            await thor.stop_many([command] * 2)
+    loop.set_debug(False)  # in it the test's own server complains of the handshake
+    async with Recorder(tls=serving(authority)) as untrusted, thor_at(untrusted.url) as thor:
+        await thor.stop_many([command])
+    assert caplog.records  # the loop's own
+    for record in caplog.records:
+        line = logging.Formatter().format(record)
+        assert KEY not in line
+        assert TAG not in line
