@@ -195,6 +195,8 @@ def test_the_wires_four_are_positional_and_ours_are_not() -> None:
     assert StopCharge("A", 2, TAG, 52) == StopCharge(
         chargebox="A", connector=2, id_tag=TAG, transaction=52, ref=None, not_after=None
     )
+    least = StopCharge("A", 2, TAG)
+    assert (least.transaction, least.ref, least.not_after) == (None, None, None)
     with pytest.raises(TypeError, match="positional"):
         StopCharge("A", 2, TAG, 52, "ref")  # type: ignore[call-arg]
 
@@ -254,9 +256,11 @@ def test_nothing_is_left_to_do_once_relayed(maybe: bool, command: StopCharge) ->
     assert told(command, None, maybe=maybe).next_step == "done"
 
 
-def test_an_outcome_is_frozen(command: StopCharge) -> None:
+def test_an_outcome_and_its_row_are_frozen(command: StopCharge) -> None:
     with pytest.raises(AttributeError, match="immutable"):
         told(command, None).attempts = 3  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="immutable"):
+        told(command, None).record().attempts = 3  # type: ignore[misc]
 
 
 def test_a_relay_is_one_flat_row() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -163,7 +164,7 @@ def test_a_bad_address_of_the_environment_is_refused(monkeypatch: pytest.MonkeyP
     [
         ("https://thor.example", "https://thor.example"),
         ("https://thor.example/", "https://thor.example"),
-        ("https://thor.example/a/b//", "https://thor.example/a/b"),
+        ("https://thor.example/a/X//", "https://thor.example/a/X"),
         ("https://thor.example:8443/a", "https://thor.example:8443/a"),
         ("https://thor.example:65535", "https://thor.example:65535"),
         ("HTTPS://Thor.example", "https://Thor.example"),
@@ -357,7 +358,7 @@ def test_verification_cannot_be_switched_off(context: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [5e-324, 0.001, 1, 30.0, 1e308])
+@pytest.mark.parametrize("value", [5e-324, 0.001, 1, 30.0, sys.float_info.max])
 def test_seconds_above_0_are_taken(value: float) -> None:
     assert check_seconds("timeout", value) == value
     assert type(check_seconds("timeout", value)) is float
