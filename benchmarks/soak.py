@@ -1,8 +1,8 @@
 """A soak over real sockets: `python -m benchmarks.soak --minutes 10`.
 
-200 stops a second against a Thor in a process of its own that fails 5 % of them with a 5xx, drops 1 %,
-stalls now and then, and is restarted every minute, while callers cancel at random. Prints tasks, open
-files and memory over time, and fails when one of them grows.
+200 stops a second against a Thor in a process of its own that fails 5 % of them with a 5xx, drops
+1 %, stalls now and then, and is restarted every minute, while callers cancel at random. Prints
+tasks, open files and memory over time, and fails when one of them grows.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def growth(samples: list[Sample]) -> dict[str, float]:
     third = len(samples) // 3
 
     def median(name: str, part: list[Sample]) -> float:
-        return statistics.median(getattr(sample, name) for sample in part)
+        return float(statistics.median(getattr(sample, name) for sample in part))
 
     return {
         name: median(name, samples[-third:]) - median(name, samples[third:-third])
