@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import CallbackResult, aioresponses
@@ -477,3 +479,67 @@ async def test_calls_at_once_get_their_own_answers(thor: Thor, rests: Rests) -> 
     for number, error in enumerate(errors, 1):
         assert isinstance(error, RejectedError)
         assert error.code == f"Box{number}"
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason", "attempts"),
+    [
+        (aiohttp.ClientConnectorError(mock.Mock(), OSError(111, "refused")), "connect", 3),
+        (aiohttp.ConnectionTimeoutError(), "connect", 3),
+        (aiohttp.ClientConnectorDNSError(mock.Mock(), OSError(-2, "unknown")), "dns", 3),
+        (aiohttp.ClientConnectorSSLError(mock.Mock(), OSError(1, "ssl")), "tls", 1),
+    ],
+)
+async def test_what_was_never_sent_is_retried_by_request_but_never_over_tls(
+    failure: Exception,
+    reason: str,
+    attempts: int,
+    thor: Thor,
+    rests: Rests,
+    command: StopCharge,
+) -> None:
+    thor.mocked.post(STOP, exception=failure, repeat=True)
+    error = await fail(command, rests, retry_not_sent=True)
+    assert isinstance(error, NotSentError)
+    assert (error.reason, error.attempts, error.maybe_applied) == (reason, attempts, False)
+    assert len(thor.requests) == attempts
+
+
+@pytest.mark.parametrize(("seconds", "requests"), [(0.001, 1), (0.0, 1), (-0.001, 0)])
+async def test_past_its_not_after_a_command_is_not_sent(
+    seconds: float, requests: int, thor: Thor, rests: Rests, command: StopCharge
+) -> None:
+    until = datetime.fromtimestamp(NOW + seconds, UTC)
+    thor.follows("NotInTransaction")
+    error = await fail(msgspec.structs.replace(command, not_after=until), rests)
+    assert len(thor.requests) == error.attempts == requests
+    assert getattr(error, "reason", None) == (None if requests else "expired")
+
+
+async def test_a_retry_past_its_not_after_is_not_sent_and_the_500_stands(
+    thor: Thor, rests: Rests, command: StopCharge
+) -> None:
+    thor.follows("500 200")
+    until = datetime.fromtimestamp(NOW, UTC)
+    retry = rests.policy(now=lambda: NOW + len(rests.asked))
+    async with ThorClient(KEY, base_url=BASE, retry=retry) as client:
+        with pytest.raises(InternalServerError) as caught:
+            await client.stop_charge(msgspec.structs.replace(command, not_after=until))
+    assert (caught.value.attempts, caught.value.maybe_applied) == (1, True)
+    assert len(thor.requests) == 1
+
+
+async def test_single_calls_share_a_budget_and_each_batch_has_its_own(
+    thor: Thor, rests: Rests, command: StopCharge
+) -> None:
+    thor.says(500, "InternalServerError", repeat=True)
+    async with ThorClient(KEY, base_url=BASE, retry=rests.policy()) as client:
+        for _ in range(60):
+            with pytest.raises(InternalServerError):
+                await client.stop_charge(command)
+        assert len(thor.requests) == 60 + 100
+        batches = [await client.stop_many([command] * 60) for _ in range(2)]
+        assert [sum(one.attempts for one in batch) for batch in batches] == [160, 160]
+        with pytest.raises(InternalServerError) as caught:
+            await client.stop_charge(command)
+        assert caught.value.attempts == 1

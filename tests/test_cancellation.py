@@ -44,7 +44,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 BROKEN = b"HTTP/1.1 500 Odd\r\nContent-Length: 0\r\n\r\n"
 NOTHING = b""
 
-AT_ONCE = 0.5  # the rule is 0.05; the rest is what a busy machine may add
+AT_ONCE = 1.0  # the rule is 0.05; the rest is what a busy machine may add
 SETTLED = 0.05
 
 Stop = Callable[[ThorClient, StopCharge], Coroutine[Any, Any, object]]

@@ -57,13 +57,13 @@ from thor_async import (
     Verdict,
 )
 
-PROMPT = 3.0
+PROMPT = 10.0
 """An attempt_timeout, in seconds, that nothing prompt should come near to."""
 SHORT = 0.3
 """An attempt_timeout, in seconds, that is meant to be reached."""
 PATIENT = 20.0
 """An attempt_timeout, in seconds, for many at once."""
-SLACK = 1.5
+SLACK = 4.0
 """Seconds that a busy machine may add."""
 
 eager = functools.partial(RetryPolicy, initial_delay=0.001, max_delay=0.002)

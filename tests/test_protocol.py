@@ -346,6 +346,27 @@ def test_a_secret_is_masked_in_whatever_way_json_may_write_it(echo: str) -> None
     assert show(f'no "{echo}"', ("S3/crët",)) == 'no "***"'
 
 
+@pytest.mark.parametrize("secrets", [("S3cret", "S3cret-tag"), ("S3cret-tag", "S3cret")])
+def test_of_a_secret_that_holds_the_other_nothing_is_left(secrets: tuple[str, ...]) -> None:
+    assert show("S3cret-tag, S3cret", secrets) == "***, ***"
+
+
+@pytest.mark.parametrize("echo", ["\\ud83d\\ude97", "\\uD83D\\uDE97", "\U0001f697"])
+def test_a_secret_is_masked_also_beyond_the_basic_plane(echo: str) -> None:
+    assert show(f'no "{echo}tag"', ("\U0001f697tag",)) == 'no "***"'
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_secret_in_another_encoding_is_not_shown_between_escapes(encoding: str) -> None:
+    message = str(refusal(f"no {KEY} of {TAG}".encode(encoding)))
+    for secret in SECRETS:
+        assert secret not in message.replace(r"\x00", "")
+
+
+def test_an_answer_without_more_did_not_arrive_whole() -> None:
+    assert Answer(200) == Answer(200, None, "", None)
+
+
 def test_without_secrets_nothing_is_masked() -> None:
     assert show(KEY) == KEY
 
@@ -429,6 +450,7 @@ def test_a_content_type_is_text_from_the_server_too(content_type: str) -> None:
         ("Sun, 06 Nov 1994 08:49:36 GMT", 0.0),
         ("Sun, 06 Nov 1994 08:49:38 GMT", 1.0),
         ("Sun, 06 Nov 1994 09:50:00 GMT", 3_623.0),
+        ("Sun, 06 Nov 1994 09:49:38 +0100", 1.0),
         ("Mon, 07 Nov 1994 08:49:37 -0000", 86_400.0),
         ("Monday, 07-Nov-94 08:49:37 GMT", 86_400.0),
         ("Mon Nov  7 08:49:37 1994", 86_400.0),

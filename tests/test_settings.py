@@ -50,10 +50,10 @@ BLANKS = (
     "look for a line end or a blank that was copied with it"
 )
 BAD_KEYS = [
-    ("", "the API key must be a non-empty str, not a str"),
-    (KEY.encode(), "the API key must be a non-empty str, not a bytes"),
-    ([KEY], "the API key must be a non-empty str, not a list"),
-    (5, "the API key must be a non-empty str, not a int"),
+    ("", "no API key: pass api_key= or set THOR_API_KEY"),
+    (KEY.encode(), "the API key must be a str, not a bytes"),
+    ([KEY], "the API key must be a str, not a list"),
+    (5, "the API key must be a str, not a int"),
     (f"{KEY}\n", BLANKS),
     (f" {KEY}", BLANKS),
     (f"{KEY} x", BLANKS),
@@ -67,7 +67,7 @@ BAD_KEYS = [
 
 @pytest.mark.parametrize(("key", "message"), BAD_KEYS)
 def test_a_bad_key_is_refused_when_the_client_is_built(key: Any, message: str) -> None:
-    with pytest.raises(ValueError, match="the API key must") as caught:
+    with pytest.raises(ValueError, match="API key") as caught:
         ThorClient(key)
     assert str(caught.value) == message
     assert KEY not in shown(caught.value)
@@ -76,7 +76,7 @@ def test_a_bad_key_is_refused_when_the_client_is_built(key: Any, message: str) -
 @pytest.mark.parametrize(("key", "message"), BAD_KEYS)
 def test_the_bad_key_of_a_callable_is_refused_when_it_is_used(key: Any, message: str) -> None:
     take = resolve_key(lambda: key)
-    with pytest.raises(ValueError, match="the API key must") as caught:
+    with pytest.raises(ValueError, match="API key") as caught:
         take()
     assert str(caught.value) == message
     assert KEY not in shown(caught.value)
@@ -87,7 +87,7 @@ def test_a_bad_key_of_the_environment_is_refused(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THOR_API_KEY", value)
-    with pytest.raises(ValueError, match="the API key must") as caught:
+    with pytest.raises(ValueError, match="API key") as caught:
         ThorClient()
     assert KEY not in shown(caught.value)
     assert ThorClient("another")
@@ -396,3 +396,10 @@ def test_what_is_no_number_in_flight_is_refused(value: Any) -> None:
 def test_a_policy_is_a_retry_policy(retry: Any) -> None:
     with pytest.raises(ValueError, match="retry must be a RetryPolicy"):
         ThorClient(KEY, retry=retry)
+
+
+@pytest.mark.parametrize("name", ["base_url", "read_url"])
+def test_a_key_given_as_an_address_by_mistake_is_not_shown(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be an address like") as caught:
+        ThorClient(KEY, **{name: KEY})  # type: ignore[arg-type]
+    assert KEY not in str(caught.value)

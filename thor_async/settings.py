@@ -33,10 +33,10 @@ def resolve_key(api_key: ApiKey) -> Callable[[], str]:
 
 def check_key(key: object) -> str:
     """The key itself, if a header can carry it."""
-    if key is None:
+    if key is None or key == "":
         raise ValueError("no API key: pass api_key= or set THOR_API_KEY")
-    if type(key) is not str or not key:
-        raise ValueError(f"the API key must be a non-empty str, not a {type(key).__name__}")
+    if type(key) is not str:
+        raise ValueError(f"the API key must be a str, not a {type(key).__name__}")
     if not _KEY.fullmatch(key):
         raise ValueError(
             "the API key must be printable ASCII without blanks: "
@@ -68,8 +68,9 @@ def check_address(name: str, address: object, *, allow_http: bool) -> str:
         raise ValueError(f"{name} must be scheme, host and path only: leave user and query out")
     host = parts.hostname
     if not host or parts.scheme not in ("https", "http") or not _is_host(host):
-        # Where a user or a query could be, nothing is shown.
-        sight = "" if any(mark in str(address) for mark in "@?#") else f", not {address!r}"
+        # Not shown where a user, a query, or the key by mistake could be in it.
+        is_plain = type(address) is not str or re.fullmatch(r"[^@?#]*[.:/\s][^@?#]*|", address)
+        sight = f", not {address!r}" if is_plain else ""
         raise ValueError(f"{name} must be an address like {STOP_ADDRESS}{sight}")
     if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
         raise ValueError(
