@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests import virtual
+from tests.conftest import KEY, TAG
 from tests.fakes import OK, FakeTransport, Reply, fleet, refused, thor_says
 from thor_async import (
     APIKeyNotFound,
@@ -21,7 +22,10 @@ from thor_async import (
     StopOutcome,
     ThorClient,
     Verdict,
+    WrongTransaction,
 )
+from thor_async.emulator import Answer as ThorAnswer
+from thor_async.emulator import ThorEmulator
 from thor_async.protocol import Answer
 
 DOWN = Answer(503)
@@ -219,3 +223,44 @@ def note(pulled: list[StopCharge], count: int):  # type: ignore[no-untyped-def]
     for command in fleet(count):
         pulled.append(command)
         yield command
+
+
+def test_three_in_ten_5xx_cost_few_commands_and_few_requests() -> None:
+    dice = random.Random(3)
+    outcomes, thor, _ = stop_all(lambda *_: DOWN if dice.random() < 0.3 else OK, 10_000)
+    assert verdicts(outcomes)[Verdict.RELAYED] >= 0.96 * 10_000
+    assert len(thor.requests) <= 1.45 * 10_000
+    retries = len(thor.requests) - 10_000
+    earned = sum((0.2 if o.attempts == 1 else 1) for o in outcomes if o.verdict is Verdict.RELAYED)
+    assert retries <= 100 + earned
+
+
+def test_without_faults_nothing_is_indeterminate() -> None:
+    outcomes, thor, _ = stop_all(lambda *_: OK, 3000)
+    assert verdicts(outcomes) == {Verdict.RELAYED: 3000}
+    assert len(thor.requests) == 3000
+
+
+@pytest.mark.parametrize(
+    ("transaction", "verdict", "survives"),
+    [(None, Verdict.RELAYED, False), (1, Verdict.REJECTED, True)],
+    ids=["the documented hazard", "with its transaction"],
+)
+async def test_a_retry_meets_the_next_drivers_charge(
+    emulator: ThorEmulator, transaction: int | None, verdict: Verdict, survives: bool
+) -> None:
+    """A7: the effect was applied and a 500 answered; then the next driver plugs in."""
+    emulator.start_charge("box", 1, TAG, 1)
+    emulator.script(ThorAnswer(500, effect=True))
+
+    async def next_driver_plugs_in(seconds: float) -> None:
+        emulator.start_charge("box", 1, TAG, 2)
+
+    policy = RetryPolicy(sleep=next_driver_plugs_in)
+    async with ThorClient(KEY, base_url=emulator.base_url, retry=policy) as client:
+        (outcome,) = await client.stop_many([StopCharge("box", 1, TAG, transaction)])
+    assert (outcome.verdict, outcome.attempts, outcome.maybe_applied) == (verdict, 2, True)
+    assert (("box", 1) in emulator.charges) is survives
+    if survives:
+        assert isinstance(outcome.error, WrongTransaction)
+        assert outcome.next_step == "check"

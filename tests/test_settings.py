@@ -94,7 +94,7 @@ def test_a_bad_key_of_the_environment_is_refused(
 
 
 def test_without_a_key_the_cure_is_named() -> None:
-    message = "no API key: pass api_key= or set THOR_API_KEY"
+    message = "^no API key: pass api_key= or set THOR_API_KEY$"
     with pytest.raises(ValueError, match=message):
         ThorClient()
     with pytest.raises(ValueError, match=message):
@@ -286,6 +286,7 @@ def test_user_query_and_fragment_are_refused_and_not_shown(address: str) -> None
 def test_what_may_be_a_secret_in_a_malformed_address_is_not_shown_either(address: str) -> None:
     with pytest.raises(ValueError, match="base_url must") as caught:
         check_address("base_url", address, allow_http=True)
+    assert str(caught.value) == f"base_url must be an address like {STOP_ADDRESS}"
     assert SECRET not in shown(caught.value)
 
 
