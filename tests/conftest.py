@@ -8,6 +8,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import aiohttp
 import aioresponses.core
@@ -21,11 +22,10 @@ TAG = "t4g-that-must-never-be-shown"
 
 
 class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not know the `stream_writer` of aiohttp 3.14."""
+    """aioresponses 0.7.9 does not know the `stream_writer` that aiohttp 3.14 asks for its size."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("stream_writer", None)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs | {"stream_writer": mock.Mock(output_size=0)})
 
 
 aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]

@@ -56,13 +56,6 @@ DOCUMENTED: list[tuple[int, type[ThorError]]] = [
 Script = list[tuple[int, dict[str, Any]] | Exception]
 
 
-class Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not know the `stream_writer` that aiohttp 3.14 asks for its size."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs | {"stream_writer": mock.Mock(output_size=0)})
-
-
 class Thor:
     """Answers as it is told, in order, and keeps what it was asked."""
 
@@ -72,7 +65,7 @@ class Thor:
     def says(self, status: int, code: str | None = None, **more: Any) -> None:
         if code is not None:
             more["payload"] = {"message": code}
-        self.mocked.post(STOP, status=status, response_class=Response, **more)
+        self.mocked.post(STOP, status=status, **more)
 
     def follows(self, script: str) -> None:
         """One answer for each word: a status, a status:Retry-After, a code, or `refused`."""
@@ -470,7 +463,7 @@ async def test_calls_at_once_get_their_own_answers(thor: Thor, rests: Rests) -> 
         await asyncio.sleep(0)
         number = request["data"].split(b'"transaction":')[1].strip(b"}").decode()
         said = {"message": f"Box{number}"}
-        return CallbackResult(status=404, payload=said, response_class=Response)
+        return CallbackResult(status=404, payload=said)
 
     thor.mocked.post(STOP, callback=answer, repeat=True)
     async with ThorClient(KEY, base_url=BASE, retry=rests.policy()) as client:

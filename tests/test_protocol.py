@@ -56,10 +56,6 @@ def json(value: object) -> bytes:
     return msgspec.json.encode(value)
 
 
-def test_of_an_answer_only_the_status_is_certain() -> None:
-    assert Answer(503) == Answer(503, None, "", None)
-
-
 def test_the_wire_has_its_address_and_limit() -> None:
     assert (STOP_PATH, ANSWER_LIMIT) == ("/charges/stop", 64 * 1024)
 

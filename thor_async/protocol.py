@@ -150,10 +150,11 @@ def _describe(answer: Answer) -> str:
 
 def show(text: str, secrets: tuple[str, ...] = ()) -> str:
     """Text from outside, fit for a log line: no secret, no control characters, at most 200."""
-    for secret in secrets:
+    # The longest first: one may hold another.
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASKED)
-        if "\\" in text:
-            text = re.sub("".join(map(_any_form, secret)), MASKED, text)
+        if "\\" in text or "\0" in text:
+            text = re.sub("\0*".join(map(_any_form, secret)), MASKED, text)
     # Escapes only make it longer, so what is cut here is never seen.
     text = "".join(c if _is_plain(c) else ascii(c)[1:-1] for c in text[:_SHOWN])
     return text[:_SHOWN]
@@ -161,7 +162,8 @@ def show(text: str, secrets: tuple[str, ...] = ()) -> str:
 
 def _any_form(character: str) -> str:
     """A pattern for a character as it is, or as some JSON encoder may have escaped it."""
-    escaped = f"\\u{ord(character):04x}"
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    escaped = "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
     return f"(?:\\\\?{re.escape(character)}|(?i:{re.escape(escaped)}))"
 
 
