@@ -12,10 +12,15 @@ from unittest import mock
 
 import aiohttp
 import aioresponses.core
+import hypothesis
 import pytest
 
 from thor_async import RetryPolicy, StopCharge
 from thor_async.emulator import ThorEmulator
+
+# A machine that is busy is no failure.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 KEY = "k3y-that-must-never-be-shown"
 TAG = "t4g-that-must-never-be-shown"

@@ -32,10 +32,7 @@ from thor_async import (
 )
 from thor_async.emulator import Answer, Faults, ThorEmulator
 
-settings.register_profile("default", max_examples=25, stateful_step_count=30, deadline=None)
-settings.register_profile("soak", max_examples=5000, stateful_step_count=60, deadline=None)
-PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
-settings.load_profile(PROFILE)
+IS_SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 
 MAX_IN_FLIGHT = 8
 TIMEOUT = 12.0
@@ -337,11 +334,14 @@ def note_stops(count: int) -> None:
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=5000 if IS_SOAK else 25,
+    stateful_step_count=60 if IS_SOAK else 30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 
-if PROFILE == "soak":
+if IS_SOAK:
 
     def test_the_soak_was_long_enough() -> None:
         print(f"{stops:,} simulated stops")

@@ -634,15 +634,15 @@ BAD_KEYS = [
 async def test_no_header_can_be_injected_by_the_key(
     key: Any, command: StopCharge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="the API key must be") as refused:
+    with pytest.raises(ValueError, match="API key") as refused:
         ThorClient(key)
     check_silent(refused.value)
     if isinstance(key, str) and "\0" not in key:
         monkeypatch.setenv("THOR_API_KEY", key)
-        with pytest.raises(ValueError, match="the API key must be"):
+        with pytest.raises(ValueError, match="API key"):
             ThorClient()
     async with Recorder() as origin, thor_at(origin.url, api_key=lambda: key) as thor:
-        with pytest.raises(ValueError, match="the API key must be") as late:
+        with pytest.raises(ValueError, match="API key") as late:
             await thor.stop_charge(command)
         check_silent(late.value)
         (outcome,) = await thor.stop_many([command])
