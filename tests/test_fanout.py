@@ -280,6 +280,21 @@ async def test_a_stream_input_that_raises_delivers_what_was_dispatched(make: obj
     assert {o.index for o in outcomes} == {0, 1, 2, 3, 4}
 
 
+async def test_a_timeout_of_the_inputs_own_is_raised_as_it_is() -> None:
+    async def late() -> AsyncIterator[StopCharge]:
+        yield next(fleet(1))
+        raise TimeoutError("the database is slow")
+
+    outcomes = []
+    with (thor := FakeTransport(lambda *_: OK)).installed():
+        async with thor.client() as client:
+            with pytest.raises(TimeoutError, match="the database is slow"):
+                async with client.stop_stream(late()) as stream:
+                    async for outcome in stream:
+                        outcomes.append(outcome)
+    assert [o.verdict for o in outcomes] == [Verdict.RELAYED]
+
+
 @pytest.mark.parametrize("bad", [None, {"chargebox": "x"}, "x", 5])
 async def test_an_input_that_is_no_command_is_named(bad: object) -> None:
     thor = FakeTransport(lambda *_: OK)

@@ -73,7 +73,7 @@ def read_stop(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError
         return UnexpectedResponse(f"HTTP status {status} is none of Thor's", status=status)
     named, others = _strings(_find_text(answer.body))
     code = _find_code(named, others, secrets)
-    said = code or show(named[0] if named else _describe(answer), secrets)
+    said = code or (show(named[0], secrets) if named else _describe(answer, secrets))
     return _error_class(status, code)(
         f"Thor answered {status}: {said}",
         status=status,
@@ -141,10 +141,10 @@ def _find_code(named: list[str], others: list[str], secrets: tuple[str, ...]) ->
     return elsewhere.pop() if len(elsewhere) == 1 else None
 
 
-def _describe(answer: Answer) -> str:
+def _describe(answer: Answer, secrets: tuple[str, ...]) -> str:
     if answer.body is None:
         return "a body that did not arrive whole"
-    kind = f" of {answer.content_type}" if answer.content_type else ""
+    kind = f" of {show(answer.content_type, secrets)}" if answer.content_type else ""
     return f"{len(answer.body)} bytes{kind} without a code"
 
 
