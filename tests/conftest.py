@@ -14,6 +14,7 @@ import aiohttp
 import aioresponses.core
 import hypothesis
 import pytest
+import uvloop
 
 from thor_async import RetryPolicy, StopCharge
 from thor_async.emulator import ThorEmulator
@@ -34,6 +35,16 @@ class _Response(aiohttp.ClientResponse):
 
 
 aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Function
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Cancellation also on uvloop; the fault matrix sees to it by itself."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.module.__name__ == "tests.test_cancellation":
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 class Rests:

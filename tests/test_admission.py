@@ -1,0 +1,211 @@
+"""Permits, the pause of an outage, and the end of a lane, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests import virtual
+from thor_async import APIKeyNotFound, ConnectionLost, NotSentError, ServerError
+from thor_async.lane import Lane
+from thor_async.outage import Outage
+from thor_async.permits import Permits
+
+DOWN = ConnectionLost("the connection was lost")
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_permit_handed_to_a_waiter_that_is_cancelled_is_not_lost() -> None:
+    permits = Permits(1)
+    assert permits.take()
+    first, second = (asyncio.ensure_future(permits.wait(urgent=False)) for _ in range(2))
+    await turns()
+    permits.release()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert await second
+    permits.release()
+    assert permits.in_flight == 0
+
+
+async def test_a_waiter_that_is_cancelled_takes_no_permit() -> None:
+    permits = Permits(1)
+    assert permits.take()
+    waiter = asyncio.ensure_future(permits.wait(urgent=True))
+    await turns()
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    assert permits.in_flight == 1
+    permits.release()
+    assert permits.in_flight == 0
+    assert permits.take()
+    assert not permits.take()
+
+
+async def test_the_urgent_go_first_and_each_kind_in_order() -> None:
+    permits = Permits(1)
+    assert permits.take()
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        await permits.wait(urgent=name.startswith("urgent"))
+        order.append(name)
+        permits.release()
+
+    names = ["batch 1", "urgent 1", "batch 2", "urgent 2"]
+    waiting = [asyncio.ensure_future(wait(name)) for name in names]
+    await turns()
+    permits.release()
+    await asyncio.gather(*waiting)
+    assert order == ["urgent 1", "urgent 2", "batch 1", "batch 2"]
+
+
+async def test_idle_waits_for_the_last_permit() -> None:
+    permits = Permits(2)
+    assert permits.take()
+    assert permits.take()
+    idle = asyncio.ensure_future(permits.idle())
+    permits.release()
+    await turns()
+    assert not idle.done()
+    permits.release()
+    await idle
+    await permits.idle()
+
+
+async def test_a_pause_begins_at_the_64th_silence_in_a_row() -> None:
+    outage = Outage(None, lambda cause: None)
+    for _ in range(63):
+        outage.silence(DOWN)
+    outage.heard()
+    for _ in range(63):
+        outage.silence(DOWN)
+    assert not outage.paused
+    outage.silence(DOWN)
+    assert outage.paused
+    outage.end()
+
+
+async def test_giving_up_at_once_names_the_cause() -> None:
+    causes: list[Exception | None] = []
+    outage = Outage(0, causes.append)
+    for _ in range(64):
+        outage.silence(DOWN)
+    assert causes == [DOWN]
+    assert not outage.paused
+
+
+@pytest.mark.parametrize("give_up_after", [0.5, 1.0, 2.0, 60.0])
+def test_the_probe_at_the_end_of_the_pause_decides(give_up_after: float) -> None:
+    causes: list[Exception | None] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        outage = Outage(give_up_after, causes.append)
+        for _ in range(64):
+            outage.silence(DOWN)
+        started = loop.time()
+        while not causes:
+            assert await outage.turn()
+            last = loop.time() - started
+            outage.probed(DOWN)
+        assert last == pytest.approx(give_up_after, abs=1e-5)
+        outage.end()
+
+    virtual.run(main)
+    assert causes == [DOWN]
+
+
+def test_a_turn_that_was_not_used_goes_to_the_next() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        outage = Outage(None, lambda cause: None)
+        for _ in range(64):
+            outage.silence(DOWN)
+        first, second = (asyncio.ensure_future(outage.turn()) for _ in range(2))
+        await asyncio.sleep(0)
+        loop.call_at(loop.time() + 1.0, first.cancel)  # in the moment in which it gets the turn
+        assert await second is True
+        assert loop.time() == pytest.approx(1.0, abs=1e-3)
+        held = asyncio.ensure_future(outage.turn())
+        await asyncio.sleep(0)
+        held.cancel()
+        await asyncio.gather(first, held, return_exceptions=True)
+        outage.pass_on()
+        await outage.pull_turn()  # nothing is held, so a command may be pulled for the turn
+        assert await outage.turn() is True
+        waiting = asyncio.ensure_future(outage.turn())
+        pulling = asyncio.ensure_future(outage.pull_turn())
+        await asyncio.sleep(0)
+        outage.heard()
+        assert await waiting is False
+        await pulling
+        assert not outage.paused
+
+    virtual.run(main)
+
+
+async def test_a_lane_says_why_it_ended() -> None:
+    permits = Permits(1)
+    plain = Lane(permits).refusal()
+    assert (plain.reason, plain.message) == ("timeout", "out of time before it could be sent")
+    lane = Lane(permits, is_batch=True)
+    cause = APIKeyNotFound("Thor answered 403: APIKeyNotFound")
+    lane.halt("gave_up", cause)
+    lane.halt("closed")
+    refusal = lane.refusal()
+    assert (refusal.reason, refusal.__cause__) == ("gave_up", cause)
+    assert refusal.message == "the batch gave up: Thor answered 403: APIKeyNotFound"
+    lane = Lane(permits, is_batch=True)
+    failure = lane.fail(ValueError("no API key"))
+    assert failure.message == "the batch gave up: no API key"
+
+
+async def test_a_halted_lane_waits_for_nothing() -> None:
+    lane = Lane(Permits(1), is_batch=True)
+    lane.halt("closed")
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    assert await lane.wait(asyncio.sleep(60, "slept")) is None
+    assert loop.time() - started < 1
+    assert not await lane.pull_turn()
+
+
+def test_a_rest_ends_with_the_time_of_its_call() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        lane = Lane(Permits(1), is_batch=True)
+        rested: list[int] = []
+        lane.on_rest = lambda: rested.append(lane.resting)
+        await lane.rest(asyncio.sleep(60), 2.0)
+        assert loop.time() == pytest.approx(2.0)
+        assert (rested, lane.resting) == ([1], 0)
+
+    virtual.run(main)
+
+
+async def test_only_what_was_tried_tells_that_thor_is_silent() -> None:
+    lane = Lane(Permits(1), is_batch=True, give_up_after=0)
+    for _ in range(100):
+        lane.ended(NotSentError("out of time", reason="timeout"), 0)
+        lane.ended(None, 1)
+        lane.ended(ServerError(status=500, code="InternalServerError"), 3)
+    assert lane.halted is None
+    for _ in range(64):
+        lane.ended(ServerError(status=503), 3)
+    assert lane.halted == "gave_up"
+
+
+async def test_an_account_error_ends_a_batch_but_not_the_single_calls() -> None:
+    async def request(scope: asyncio.Timeout) -> APIKeyNotFound:
+        return APIKeyNotFound(status=403, code="APIKeyNotFound")
+
+    until = asyncio.get_running_loop().time() + 10
+    for lane, halted in ((Lane(Permits(1)), None), (Lane(Permits(1), is_batch=True), "gave_up")):
+        assert isinstance(await lane.send(request, until, 1.0), APIKeyNotFound)
+        assert lane.halted == halted
