@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 import subprocess
 import sys
@@ -237,11 +238,13 @@ def test_a_stream_raises_when_its_time_ended_before_its_input() -> None:
         with thor.installed():
             async with thor.client(max_in_flight=2) as client:
                 outcomes = []
-                with pytest.raises(BatchGaveUp, match="out of time"):
+                with pytest.raises(BatchGaveUp, match="out of time") as raised:
                     async with client.stop_stream(as_async(fleet(10**9)), within=1.0) as stream:
                         async for outcome in stream:
                             outcomes.append(outcome)
                 assert len(outcomes) == len(thor.requests)
+                assert isinstance(raised.value.cause, NotSentError)
+                assert raised.value.cause.reason == "timeout"
                 async with client.stop_stream(fleet(3), within=1.0) as stream:
                     assert len([o async for o in stream]) == 3
 
@@ -341,10 +344,12 @@ async def test_a_stream_must_be_entered_once_and_is_not_awaited() -> None:
             stream = client.stop_stream(fleet(3))
             with pytest.raises(RuntimeError, match="use `async with"):
                 await anext(stream)
-            with pytest.raises(TypeError, match="use `async with`"), stream:
+            with pytest.raises(TypeError, match="^use `async with`, not `with`$"), stream:
                 pass
-            with pytest.raises(TypeError, match="use `async with"):
+            with pytest.raises(TypeError, match="^a stream is not awaited: use `async with"):
                 await stream
+            with pytest.raises(TypeError, match="^a stream cannot be copied or pickled"):
+                pickle.dumps(stream)
             async with stream:
                 await anext(stream)
             with pytest.raises(RuntimeError, match="unread"):
@@ -354,6 +359,18 @@ async def test_a_stream_must_be_entered_once_and_is_not_awaited() -> None:
             async with client.stop_stream(()) as stream:
                 assert [outcome async for outcome in stream] == []
             assert await client.stop_many([]) == []
+
+
+async def test_a_batch_that_gave_up_says_so_even_when_nothing_was_left_to_pull() -> None:
+    thor = FakeTransport(lambda *_: thor_says("APIKeyNotFound", 403))
+    outcomes = []
+    with thor.installed():
+        async with thor.client() as client:
+            with pytest.raises(BatchGaveUp, match="APIKeyNotFound"):
+                async with client.stop_stream(fleet(1)) as stream:
+                    async for outcome in stream:
+                        outcomes.append(outcome)
+    assert [o.verdict for o in outcomes] == [Verdict.REJECTED]
 
 
 def test_leaving_early_cuts_and_tells_everything_that_was_pulled() -> None:
