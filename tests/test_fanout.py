@@ -344,11 +344,11 @@ async def test_a_stream_must_be_entered_once_and_is_not_awaited() -> None:
             stream = client.stop_stream(fleet(3))
             with pytest.raises(RuntimeError, match="use `async with"):
                 await anext(stream)
-            with pytest.raises(TypeError, match="^use `async with`, not `with`$"), stream:
+            with pytest.raises(TypeError, match=r"^use `async with`, not `with`$"), stream:
                 pass
-            with pytest.raises(TypeError, match="^a stream is not awaited: use `async with"):
+            with pytest.raises(TypeError, match=r"^a stream is not awaited: use `async with"):
                 await stream
-            with pytest.raises(TypeError, match="^a stream cannot be copied or pickled"):
+            with pytest.raises(TypeError, match=r"^a stream cannot be copied or pickled"):
                 pickle.dumps(stream)
             async with stream:
                 await anext(stream)
