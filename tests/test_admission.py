@@ -111,9 +111,10 @@ def test_the_probe_at_the_end_of_the_pause_decides(give_up_after: float) -> None
             outage.silence(DOWN)
         started = loop.time()
         while not causes:
-            assert await outage.turn()
+            probe = await outage.turn()
+            assert probe == 1
             last = loop.time() - started
-            outage.probed(DOWN)
+            outage.probed(probe, DOWN)
         assert last == pytest.approx(give_up_after, abs=1e-5)
         outage.end()
 
@@ -130,22 +131,93 @@ def test_a_turn_that_was_not_used_goes_to_the_next() -> None:
         first, second = (asyncio.ensure_future(outage.turn()) for _ in range(2))
         await asyncio.sleep(0)
         loop.call_at(loop.time() + 1.0, first.cancel)  # in the moment in which it gets the turn
-        assert await second is True
+        assert await second == 1
         assert loop.time() == pytest.approx(1.0, abs=1e-3)
         held = asyncio.ensure_future(outage.turn())
         await asyncio.sleep(0)
         held.cancel()
         await asyncio.gather(first, held, return_exceptions=True)
-        outage.pass_on()
+        outage.pass_on(1)
         await outage.pull_turn()  # nothing is held, so a command may be pulled for the turn
-        assert await outage.turn() is True
+        assert await outage.turn() == 1
         waiting = asyncio.ensure_future(outage.turn())
         pulling = asyncio.ensure_future(outage.pull_turn())
         await asyncio.sleep(0)
         outage.heard()
-        assert await waiting is False
+        assert await waiting == 0
         await pulling
         assert not outage.paused
+
+    virtual.run(main)
+
+
+def test_the_probe_of_an_earlier_pause_says_nothing_of_this_one() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        outage = Outage(None, lambda cause: None)
+        for _ in range(64):
+            outage.silence(DOWN)
+        stale = await outage.turn()
+        outage.heard()
+        for _ in range(64):
+            outage.silence(DOWN)
+        fresh = await outage.turn()
+        outage.probed(stale, DOWN)
+        outage.pass_on(stale)
+        late = asyncio.ensure_future(outage.turn())
+        await asyncio.sleep(100)
+        assert not late.done()
+        outage.probed(fresh, DOWN)
+        started = loop.time()
+        assert await late == fresh
+        assert loop.time() - started == pytest.approx(2.0)
+        outage.end()
+
+    virtual.run(main)
+
+
+def test_a_pause_that_nobody_probes_is_given_up() -> None:
+    causes: list[Exception | None] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        outage = Outage(10.0, causes.append)
+        for _ in range(64):
+            outage.silence(DOWN)
+        await outage.pull_turn()
+        assert loop.time() == pytest.approx(1.0)
+        await asyncio.sleep(8.9)
+        assert causes == []
+        await asyncio.sleep(0.2)
+        outage.end()
+
+    virtual.run(main)
+    assert causes == [DOWN]
+
+
+def test_a_probe_that_is_cancelled_while_it_waits_gives_its_turn_away() -> None:
+    async def main() -> None:
+        permits = Permits(1)
+        lane = Lane(permits, is_batch=True, give_up_after=30)
+        for _ in range(64):
+            lane.ended(DOWN, 1)
+        assert permits.take()
+        asked: list[str] = []
+
+        async def request(scope: asyncio.Timeout) -> None:
+            asked.append("sent")
+
+        until = asyncio.get_running_loop().time() + 100
+        first = asyncio.ensure_future(lane.send(request, until, 1.0))
+        await asyncio.sleep(1.5)
+        second = asyncio.ensure_future(lane.send(request, until, 1.0))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        permits.release()
+        assert await second is None
+        assert asked == ["sent"]
+        lane.close()
 
     virtual.run(main)
 
@@ -163,7 +235,7 @@ async def test_a_lane_says_why_it_ended() -> None:
     assert refusal.message == "the batch gave up: Thor answered 403: APIKeyNotFound"
     lane = Lane(permits, is_batch=True)
     failure = lane.fail(ValueError("no API key"))
-    assert failure.message == "the batch gave up: no API key"
+    assert failure.message == "the batch gave up: ValueError"
 
 
 async def test_a_halted_lane_waits_for_nothing() -> None:

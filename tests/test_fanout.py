@@ -373,6 +373,71 @@ async def test_a_batch_that_gave_up_says_so_even_when_nothing_was_left_to_pull()
     assert [o.verdict for o in outcomes] == [Verdict.REJECTED]
 
 
+async def test_workers_that_are_cancelled_from_outside_still_tell_what_they_sent() -> None:
+    thor = FakeTransport(lambda *_: None)
+    with thor.installed():
+        async with thor.client(max_in_flight=3) as client:
+            batch = asyncio.ensure_future(client.stop_many(fleet(10)))
+            while len(thor.requests) < 3:
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task(), batch}:
+                if "OutcomeStream._work" in repr(task):
+                    task.cancel()
+            outcomes = await batch
+    for outcome in outcomes:
+        sent = thor.sent[outcome.command.chargebox]
+        assert (outcome.verdict is Verdict.NOT_SENT) == (sent == 0)
+        assert (outcome.verdict is Verdict.INDETERMINATE) == (sent == 1)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a hook"), asyncio.CancelledError()])
+async def test_a_hook_that_raises_costs_no_outcome(error: BaseException) -> None:
+    def reply(command: StopCharge, now: float) -> Answer:
+        return Answer(503) if command.chargebox == "box-3" else OK
+
+    def fail(low: float, high: float) -> float:
+        raise error
+
+    thor = FakeTransport(reply)
+    with thor.installed():
+        async with thor.client(retry=RetryPolicy(random=fail), max_in_flight=1) as client:
+            outcomes = await client.stop_many(fleet(6))
+    assert [o.verdict for o in outcomes[:3]] == [Verdict.RELAYED] * 3
+    assert (outcomes[3].verdict, outcomes[3].attempts) == (Verdict.INDETERMINATE, 1)
+    assert [o.verdict for o in outcomes[4:]] == [Verdict.NOT_SENT] * 2
+
+
+async def test_an_input_that_was_cancelled_itself_is_no_quiet_end() -> None:
+    async def cancelled() -> AsyncIterator[StopCharge]:
+        yield next(fleet(1))
+        raise asyncio.CancelledError
+
+    thor = FakeTransport(lambda *_: OK)
+    outcomes = []
+    with thor.installed():
+        async with thor.client() as client:
+            with pytest.raises(asyncio.CancelledError):
+                async with client.stop_stream(cancelled()) as stream:
+                    async for outcome in stream:
+                        outcomes.append(outcome)
+    assert len(outcomes) == 1
+
+
+async def test_a_stream_may_be_the_input_of_a_batch() -> None:
+    thor = FakeTransport(lambda *_: thor_says("APIKeyNotFound", 403))
+
+    with thor.installed():
+        async with thor.client() as client:
+
+            async def relay() -> AsyncIterator[StopCharge]:
+                async with client.stop_stream(fleet(3)) as stream:
+                    async for outcome in stream:
+                        yield outcome.command
+
+            with pytest.raises(BatchGaveUp, match="APIKeyNotFound"):
+                await client.stop_many(relay())
+
+
 def test_leaving_early_cuts_and_tells_everything_that_was_pulled() -> None:
     thor = FakeTransport(lambda command, now: OK if command.connector == 1 else None)
     pulled: list[StopCharge] = []

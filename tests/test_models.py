@@ -298,3 +298,12 @@ def test_a_row_has_words_in_place_of_the_error_and_no_id_tag(
     line = msgspec.json.encode(row)
     assert TAG not in line.decode()
     assert msgspec.json.decode(line, type=OutcomeRecord) == row
+
+
+@pytest.mark.parametrize("field", ["connector", "transaction"])
+def test_a_number_larger_than_any_of_thors_is_refused(field: str) -> None:
+    numbers = {"connector": 1, "transaction": 1}
+    largest = StopCharge("box", id_tag="tag", **numbers | {field: 2**63 - 1})
+    assert getattr(largest, field) == 2**63 - 1
+    with pytest.raises(ValueError, match=f"{field} must be at most 9223372036854775807"):
+        StopCharge("box", id_tag="tag", **numbers | {field: 10**5000})

@@ -214,7 +214,7 @@ def test_a_key_callable_that_fails_ends_the_batch_truthfully() -> None:
         assert counted[Verdict.NOT_SENT] == 450
         assert isinstance(outcomes[-1].error, NotSentError)
         assert outcomes[-1].error.reason == "gave_up"
-        assert "API key" in outcomes[-1].error.message
+        assert "API key" in str(outcomes[-1].error.__cause__)
 
     virtual.run(main)
 

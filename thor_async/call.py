@@ -51,7 +51,13 @@ class StopCall(msgspec.Struct, frozen=True):
             tries.attempts += 1
             return await self._request(lane, command, body, key, scope)
 
-        await tries.run(lambda: lane.send(request, until, self.attempt_timeout))
+        try:
+            await tries.run(lambda: lane.send(request, until, self.attempt_timeout))
+        except (Exception, asyncio.CancelledError) as failure:
+            if not lane.is_batch:
+                raise
+            # Cancelled from outside, or a hook that raises: the outcomes must still be told.
+            tries.break_off(lane.fail(failure))
         return _outcome(command, index, tries, loop.time() - started)
 
     async def _request(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl as tls
 from collections.abc import AsyncIterable, Iterable
@@ -175,11 +176,11 @@ class ThorClient:
         outcomes: dict[int, StopOutcome] = {}
         try:
             listed = await _read_all(commands)
+            # That the batch gave up is told by the outcomes of the rest.
             async with self._stream(opened, listed, lane) as stream:
-                async for outcome in stream:
-                    outcomes[outcome.index] = outcome
-        except BatchGaveUp:
-            pass  # told by the outcomes of the rest
+                with contextlib.suppress(BatchGaveUp):
+                    async for outcome in stream:
+                        outcomes[outcome.index] = outcome
         finally:
             lane.close()
         return [
@@ -256,7 +257,11 @@ class _Open(msgspec.Struct, frozen=True):
     budget: RetryBudget
 
     def check_home(self) -> None:
-        if self.process != os.getpid() or asyncio.get_running_loop() is not self.loop:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if self.process != os.getpid() or loop is not self.loop:
             raise RuntimeError(
                 "this ThorClient was entered on another event loop or in another process: "
                 "build and enter one in each"

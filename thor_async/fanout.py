@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Generic, NoReturn, Self, TypeVar
 
@@ -123,7 +123,8 @@ class OutcomeStream(Generic[C, R]):
 
     def _start_worker(self) -> None:
         if self._may_pull(1):
-            worker = asyncio.get_running_loop().create_task(self._work())
+            # Not by the loop's task factory: an eager one would run it before it is counted.
+            worker = asyncio.Task(self._work(), loop=asyncio.get_running_loop())
             self._workers.add(worker)
             worker.add_done_callback(self._leave)
 
@@ -155,7 +156,7 @@ class OutcomeStream(Generic[C, R]):
         try:
             if not await lane.pull_turn():
                 return command
-            if isinstance(self._source, Iterator):
+            if not isinstance(self._source, AsyncIterator):
                 command = next(self._source)
             elif (taken := await lane.wait(_take_next(self._source))) is not None:
                 command = taken[0]
@@ -164,6 +165,10 @@ class OutcomeStream(Generic[C, R]):
             self._pulled += 1
         except (StopIteration, StopAsyncIteration):
             self._is_over = True
+        except asyncio.CancelledError as failure:
+            if _is_being_cancelled():
+                raise
+            self._is_over, self._failure = True, failure
         except Exception as failure:
             self._is_over, self._failure = True, failure
         finally:
@@ -172,9 +177,16 @@ class OutcomeStream(Generic[C, R]):
 
     def _leave(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        if not worker.cancelled() and (failure := worker.exception()) is not None:
+        if worker.cancelled():
+            self._lane.halt("closed")
+        elif (failure := worker.exception()) is not None:
             self._is_over, self._failure = True, failure
         self._news.set()
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _take_next(source: AsyncIterator[C]) -> tuple[C]:

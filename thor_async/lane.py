@@ -85,7 +85,12 @@ class Lane:
     def refusal(self) -> NotSentError:
         """Why a command of this lane may not be sent any more."""
         reason = self.halted or "timeout"
-        why = f": {getattr(self.cause, 'message', self.cause)}" if self.cause else ""
+        why = ""
+        if isinstance(self.cause, ThorError):
+            why = f": {self.cause.message}"
+        elif self.cause is not None:
+            # Its text may hold anything, as when a vault says what it was asked for.
+            why = f": {type(self.cause).__name__}"
         error = NotSentError(f"{_REFUSALS[reason]}{why}", reason=reason)
         error.__cause__ = self.cause
         return error
@@ -118,8 +123,8 @@ class Lane:
 
         The request is given at most so many seconds, as an `asyncio.Timeout` for it to enter.
         """
-        is_probe = await self._enter(until)
-        if is_probe is None:
+        probe = await self._enter(until)
+        if probe is None:
             return self.refusal()
         scope = asyncio.timeout_at(min(until, self._loop.time() + at_most))
         self._on_wire.add(scope)
@@ -129,39 +134,42 @@ class Lane:
         finally:
             self._on_wire.discard(scope)
             # Before the permit is returned: whoever gets it must see what was learnt.
-            self._learn(error, is_probe=is_probe)
+            self._learn(error, probe)
             self._permits.release()
         return error
 
-    async def _enter(self, until: float) -> bool | None:
-        """Takes a permit, as an outage's probe (True) or not (False); None: it may not go."""
-        is_probe = False
-        while self.halted is None and self._loop.time() < until:
-            if self._outage.paused and not is_probe:
-                turn = await self.wait(self._outage.turn(), until)
-                if turn is None:
+    async def _enter(self, until: float) -> int | None:
+        """Takes a permit: as the probe of the pause with that number, or 0. None: it may not go."""
+        probe = 0
+        try:
+            while self.halted is None and self._loop.time() < until:
+                if self._outage.paused and not probe:
+                    turn = await self.wait(self._outage.turn(), until)
+                    if turn is None:
+                        break
+                    probe = turn
+                elif not self._permits.take() and not await self.wait(
+                    self._permits.wait(urgent=not self.is_batch), until
+                ):
                     break
-                is_probe = turn
-            elif not self._permits.take() and not await self.wait(
-                self._permits.wait(urgent=not self.is_batch), until
-            ):
-                break
-            elif self.halted is None and (is_probe or not self._outage.paused):
-                return is_probe
-            else:
-                self._permits.release()
-        if is_probe:
-            self._outage.pass_on()
+                elif self.halted is None and (probe or not self._outage.paused):
+                    return probe
+                else:
+                    self._permits.release()
+        except BaseException:
+            self._outage.pass_on(probe)
+            raise
+        self._outage.pass_on(probe)
         return None
 
-    def _learn(self, error: ThorError | None, *, is_probe: bool) -> None:
+    def _learn(self, error: ThorError | None, probe: int) -> None:
         """What one request tells of Thor, and of the account."""
         if error is None or error.answered:
             self._outage.heard()
-        elif is_probe and isinstance(error, NotSentError) and error.reason not in _TRIED:
-            self._outage.pass_on()
-        elif is_probe:
-            self._outage.probed(error)
+        elif isinstance(error, NotSentError) and error.reason not in _TRIED:
+            self._outage.pass_on(probe)
+        else:
+            self._outage.probed(probe, error)
         if self.is_batch and isinstance(error, AccountError):
             self._give_up(error)
 
@@ -170,10 +178,12 @@ class Lane:
         if attempts and error is not None and not error.answered:
             self._outage.silence(error)
 
-    def fail(self, failure: Exception) -> NotSentError:
+    def fail(self, failure: BaseException) -> NotSentError:
         """Something on our own side stands in the way of this request, and of all of a batch."""
-        if self.is_batch:
+        if self.is_batch and isinstance(failure, Exception):
             self._give_up(failure)
+        elif self.is_batch:
+            self.halt("closed")
         return self.refusal()
 
     def _give_up(self, cause: Exception | None) -> None:

@@ -20,6 +20,7 @@ from .errors import (
 NextStep = Literal["done", "resend", "check", "fix"]
 MASKED = "***"
 
+_LARGEST = 2**63 - 1
 _BREAKS_A_LINE = {"Cc", "Zl", "Zp"}
 
 
@@ -157,6 +158,8 @@ def _check_text(name: str, value: object, *, shown: bool) -> None:
 def _check_number(name: str, value: object, cure: str) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be an int of at least 1, not {value!r}: {cure}")
+    if value > _LARGEST:
+        raise ValueError(f"{name} must be at most {_LARGEST}: no number of Thor's is larger")
 
 
 def _check_aware(name: str, value: object) -> None:

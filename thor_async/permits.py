@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-Waiters = deque[asyncio.Future[bool]]
+Waiters = deque[asyncio.Future[int]]
 
 
-def wake_first(waiters: Waiters, *, result: bool) -> bool:
+def wake_first(waiters: Waiters, *, result: int) -> bool:
     """Whether there was anyone who still waits; the first of them now goes on."""
     while waiters:
         waiter = waiters.popleft()
@@ -43,10 +43,10 @@ class Permits:
 
     async def wait(self, *, urgent: bool) -> bool:
         """Waits for a permit. Cancelled or not, none is lost."""
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         (self._urgent if urgent else self._others).append(waiter)
         try:
-            return await waiter
+            return bool(await waiter)
         except asyncio.CancelledError:
             if not waiter.cancelled():  # handed over in the same moment
                 self.release()
@@ -65,6 +65,6 @@ class Permits:
     async def idle(self) -> None:
         """Waits until nothing is on the wire."""
         if self._free < self._limit:
-            waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._idlers.append(waiter)
             await waiter

@@ -73,7 +73,7 @@ def read_stop(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError
         return UnexpectedResponse(f"HTTP status {status} is none of Thor's", status=status)
     named, others = _strings(_find_text(answer.body))
     code = _find_code(named, others, secrets)
-    said = code or (show(named[0], secrets) if named else _describe(answer, secrets))
+    said = code or (show(named[0], secrets) if named else show(_describe(answer, secrets)))
     return _error_class(status, code)(
         f"Thor answered {status}: {said}",
         status=status,

@@ -11,7 +11,14 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
-from .errors import NotSentError, ServerError, ThorError, TooManyRequests, Verdict
+from .errors import (
+    IndeterminateError,
+    NotSentError,
+    ServerError,
+    ThorError,
+    TooManyRequests,
+    Verdict,
+)
 
 Attempt = Callable[[], Awaitable[ThorError | None]]
 Sleep = Callable[[float], Awaitable[None]]
@@ -151,6 +158,10 @@ class Tries:
     def _must_stop(self, state: RetryCallState) -> bool:
         spent = state.attempt_number >= self._policy.max_attempts
         return spent or state.upcoming_sleep >= self._left() or not self._budget.take()
+
+    def break_off(self, refusal: NotSentError) -> None:
+        """Ends it in the middle: with the refusal if no try was begun, else nobody knows."""
+        self._note(IndeterminateError("broken off") if self.attempts else refusal)
 
     def _note(self, error: ThorError | None) -> bool:
         """Takes in how a try ended; False when it was never sent and the error before it stands."""

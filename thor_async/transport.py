@@ -89,6 +89,12 @@ class Transport:
                 return answer
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             failure = error
+        except asyncio.CancelledError as cancelled:
+            # A given session that is closed by its owner cancels what still looks for its address.
+            task = asyncio.current_task()
+            if not self.is_closed or (task is not None and task.cancelling()):
+                raise
+            failure = aiohttp.ClientConnectionError(*cancelled.args)
         return answer or _translate(failure)
 
 
