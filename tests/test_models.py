@@ -124,7 +124,7 @@ def test_a_bad_id_tag_is_refused_and_never_shown(value: object, message: str) ->
         ("chargebox", "a\u200bb"),
         ("id_tag", "\U0001f697"),
         ("connector", 1),
-        ("connector", 10**30),
+        ("connector", 2**63 - 1),
         ("transaction", 1),
         ("transaction", None),
         ("not_after", AWARE),
@@ -302,8 +302,7 @@ def test_a_row_has_words_in_place_of_the_error_and_no_id_tag(
 
 @pytest.mark.parametrize("field", ["connector", "transaction"])
 def test_a_number_larger_than_any_of_thors_is_refused(field: str) -> None:
-    numbers = {"connector": 1, "transaction": 1}
-    largest = StopCharge("box", id_tag="tag", **numbers | {field: 2**63 - 1})
-    assert getattr(largest, field) == 2**63 - 1
+    values: dict[str, Any] = {"chargebox": "box", "connector": 1, "id_tag": "tag"}
+    assert getattr(StopCharge(**values | {field: 2**63 - 1}), field) == 2**63 - 1
     with pytest.raises(ValueError, match=f"{field} must be at most 9223372036854775807"):
-        StopCharge("box", id_tag="tag", **numbers | {field: 10**5000})
+        StopCharge(**values | {field: 10**5000})
