@@ -134,11 +134,11 @@ def _find_code(named: list[str], others: list[str], secrets: tuple[str, ...]) ->
     """Thor's word as a whole token, never a part of a sentence; a known one before an unknown."""
     tokens = [token for token in map(str.strip, named) if _TOKEN.fullmatch(token)]
     known = [token for token in tokens if token in CODES]
-    if tokens:
-        new = [token for token in tokens if not any(secret in token for secret in secrets)]
-        return next(iter(known + new), None)
     elsewhere = {value.strip() for value in others} & CODES.keys()
-    return elsewhere.pop() if len(elsewhere) == 1 else None
+    if not known and len(elsewhere) == 1:
+        return elsewhere.pop()
+    new = [token for token in tokens if not any(secret in token for secret in secrets)]
+    return next(iter(known + new), None)
 
 
 def _describe(answer: Answer, secrets: tuple[str, ...]) -> str:
