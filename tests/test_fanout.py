@@ -354,9 +354,7 @@ async def test_a_stream_must_be_entered_once_and_is_not_awaited() -> None:
                 await anext(stream)
             with pytest.raises(RuntimeError, match=r"^this stream was left: .* in its `unread`$"):
                 await anext(stream)
-            with pytest.raises(
-                RuntimeError, match=r"^a stream is used once: .* again$"
-            ):
+            with pytest.raises(RuntimeError, match=r"^a stream is used once: .* again$"):
                 await stream.__aenter__()
             async with client.stop_stream(()) as stream:
                 assert [outcome async for outcome in stream] == []
