@@ -222,6 +222,105 @@ def test_a_probe_that_is_cancelled_while_it_waits_gives_its_turn_away() -> None:
     virtual.run(main)
 
 
+def test_a_request_that_is_cut_off_tells_nothing_of_thor() -> None:
+    async def hang(scope: asyncio.Timeout) -> None:
+        await asyncio.sleep(3600)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        lane = Lane(Permits(2), is_batch=True, give_up_after=1000)
+        for _ in range(63):
+            lane.ended(DOWN, 1)
+        cut = asyncio.ensure_future(lane.send(hang, 100, 1.0))
+        await asyncio.sleep(0)
+        cut.cancel()
+        await asyncio.gather(cut, return_exceptions=True)
+        lane.ended(DOWN, 1)
+        probe = asyncio.ensure_future(lane.send(hang, 100, 1.0))
+        pulled = asyncio.ensure_future(lane.pull_turn())
+        await asyncio.sleep(0.9)
+        assert not pulled.done()
+        await asyncio.sleep(0.2)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+        assert await pulled
+        assert loop.time() == pytest.approx(1.1, abs=0.01)  # the turn was passed on at once
+        lane.close()
+
+    virtual.run(main)
+
+
+@pytest.mark.parametrize(
+    ("reason", "next_turn"), [("connect", 3.0), ("tls", 3.0), ("expired", 1.0), ("closed", 1.0)]
+)
+def test_a_probe_that_was_not_tried_gives_its_turn_away(reason: str, next_turn: float) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+        lane = Lane(Permits(2), is_batch=True, give_up_after=1000)
+        for _ in range(64):
+            lane.ended(DOWN, 1)
+
+        async def request(scope: asyncio.Timeout) -> NotSentError:
+            times.append(loop.time())
+            return NotSentError(reason=reason)
+
+        await asyncio.gather(*(lane.send(request, 100, 1.0) for _ in range(2)))
+        assert times == [pytest.approx(1.0), pytest.approx(next_turn)]
+        lane.close()
+
+    virtual.run(main)
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_no_wait_for_the_wire_is_longer_than_the_call(paused: bool) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        permits = Permits(1)
+        lane = Lane(permits, is_batch=True)
+        if paused:
+            for _ in range(64):
+                lane.ended(DOWN, 1)
+        else:
+            assert permits.take()
+
+        async def request(scope: asyncio.Timeout) -> None:
+            raise AssertionError("sent")
+
+        error = await lane.send(request, 0.5, 1.0)
+        assert isinstance(error, NotSentError)
+        assert error.reason == "timeout"
+        assert loop.time() == pytest.approx(0.5)
+        assert await lane.send(request, loop.time(), 1.0) is not None
+        lane.close()
+
+    virtual.run(main)
+
+
+def test_the_last_probes_error_is_the_cause_of_giving_up() -> None:
+    last = ConnectionLost("the last probe")
+
+    async def request(scope: asyncio.Timeout) -> ConnectionLost:
+        return last
+
+    async def main() -> None:
+        lane = Lane(Permits(1), is_batch=True, give_up_after=1.0)
+        for _ in range(64):
+            lane.ended(DOWN, 1)
+        assert await lane.send(request, 100, 1.0) is last
+        assert (lane.halted, lane.cause) == ("gave_up", last)
+
+    virtual.run(main)
+
+
+async def test_a_failure_of_our_own_ends_a_batch_but_not_the_single_calls() -> None:
+    single, batch, cut = Lane(Permits(1)), *(Lane(Permits(1), is_batch=True) for _ in range(2))
+    single.fail(ValueError("no API key"))
+    batch.fail(ValueError("no API key"))
+    cut.fail(asyncio.CancelledError())
+    assert (single.halted, batch.halted, cut.halted) == (None, "gave_up", "closed")
+
+
 async def test_a_lane_says_why_it_ended() -> None:
     permits = Permits(1)
     plain = Lane(permits).refusal()

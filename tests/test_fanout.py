@@ -24,6 +24,7 @@ from thor_async import (
     ServerError,
     StopCharge,
     StopOutcome,
+    ThorClient,
     Verdict,
 )
 from thor_async.protocol import Answer
@@ -421,6 +422,47 @@ async def test_an_input_that_was_cancelled_itself_is_no_quiet_end() -> None:
                     async for outcome in stream:
                         outcomes.append(outcome)
     assert len(outcomes) == 1
+
+
+@pytest.mark.parametrize("error", [LookupError("gone"), asyncio.CancelledError()])
+async def test_an_input_that_raised_is_not_pulled_again(error: BaseException) -> None:
+    class Source:
+        pulls = 0
+
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> StopCharge:
+            self.pulls += 1
+            if self.pulls == 2:
+                raise error
+            return next(fleet(1, start=self.pulls))
+
+    source = Source()
+    with FakeTransport(lambda *_: OK, 0.001).installed():
+        async with ThorClient("key", base_url="http://127.0.0.1:1") as client:
+            with pytest.raises(type(error)):
+                async with client.stop_stream(source) as stream:
+                    async for _outcome in stream:
+                        await asyncio.sleep(0.01)
+    assert source.pulls == 2
+
+
+async def test_a_worker_that_is_cancelled_in_a_pull_is_no_quiet_end() -> None:
+    async def endless() -> AsyncIterator[StopCharge]:
+        yield next(fleet(1))
+        await asyncio.Event().wait()
+
+    thor = FakeTransport(lambda *_: OK)
+    with thor.installed():
+        async with thor.client() as client, client.stop_stream(endless()) as stream:
+            await anext(stream)
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                if "OutcomeStream._work" in repr(task):
+                    task.cancel()
+            with pytest.raises(BatchGaveUp, match="closed before it could be sent"):
+                await anext(stream)
 
 
 async def test_a_stream_may_be_the_input_of_a_batch() -> None:
