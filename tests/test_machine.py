@@ -334,7 +334,7 @@ def note_stops(count: int) -> None:
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=2500 if IS_SOAK else 25,
+    max_examples=3000 if IS_SOAK else 25,
     stateful_step_count=60 if IS_SOAK else 30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
