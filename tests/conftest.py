@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -119,6 +119,3 @@ async def _leaves_nothing_behind() -> AsyncIterator[None]:
 def shown(error: BaseException) -> str:
     """Everything of an exception that anyone could be shown, with its whole chain."""
     return "".join([repr(error), str(error), *traceback.format_exception(error)])
-
-
-Sleepless = Callable[[float], Awaitable[None]]
