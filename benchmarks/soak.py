@@ -61,6 +61,7 @@ async def serve(port: int) -> None:
                 if request.command:
                     thor.start_charge(request.command.chargebox, 1, "tag")
             thor.ledger.requests.clear()
+            thor.ledger.ended.clear()
 
 
 class Server:
