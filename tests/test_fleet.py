@@ -283,6 +283,40 @@ async def test_thor_learns_late_of_what_ended_offline(thor: ThorEmulator, client
 
 
 @under_virtual_time
+async def test_a_stop_that_waits_is_too_late_for_what_ended_offline(
+    thor: ThorEmulator, client: Client
+) -> None:
+    thor.start_charge("A", 1, "T", 7)
+    heard = listen(thor)
+    thor.go_offline("A")
+    await client.stop()
+    await asyncio.sleep(60)
+    thor.end_charge("A", 1)
+    await asyncio.sleep(60)
+    thor.come_back("A")
+    await asyncio.sleep(1)
+    assert ends(thor) == {7: 61}
+    assert [message["type"] for message in heard] == ["stop_transaction"]
+
+
+@under_virtual_time
+async def test_nothing_is_told_from_offline_and_nothing_twice(
+    thor: ThorEmulator, client: Client
+) -> None:
+    heard = listen(thor)
+    thor.go_offline("A")
+    thor.start_charge("A", 1, "T", 7)
+    thor.refuse_start("A", 2, "X")
+    await asyncio.sleep(60)
+    assert heard == []
+    for _ in range(2):
+        thor.come_back("A")
+        await asyncio.sleep(60)
+        assert [message["transaction_id"] for message in heard] == [7, 0]
+        thor.go_offline("A")
+
+
+@under_virtual_time
 async def test_a_chargebox_may_go_and_come_at_any_time(thor: ThorEmulator, client: Client) -> None:
     thor.come_back("A")
     thor.go_offline("A")
@@ -531,8 +565,9 @@ async def test_a_function_that_raises_is_heard_of() -> None:
 @asynccontextmanager
 async def receiver(status: int, heard: list[Any]) -> AsyncIterator[str]:
     async def receive(request: web.BaseRequest) -> web.Response:
-        heard.append((request.content_type, request.path, await request.json()))
-        return web.Response(status=status, text="x" * 100_000)
+        heard.append((request.content_type, request.path, await request.read()))
+        headers = {"Location": "/elsewhere"}
+        return web.Response(status=status, text="x" * 100_000, headers=headers)
 
     runner = web.ServerRunner(web.Server(receive))
     await runner.setup()
@@ -556,9 +591,10 @@ async def test_notifications_are_posted(status: int) -> None:
         thor.notifications = Notifications(to)
         thor.start_charge("A", 1, "T", 7)
         await patiently(lambda: heard)
-        assert heard == [("application/json", "/thor", start())]
         await patiently(lambda: not thor._post._tasks)
-        assert len(heard) == 1
+        ((content_type, path, body),) = heard
+        assert (content_type, path) == ("application/json", "/thor")
+        assert msgspec.json.decode(body) == start()
 
 
 async def test_nobody_answers() -> None:
@@ -636,6 +672,7 @@ def test_thousands_at_the_same_moment_take_no_long_time() -> None:
                 thor.start_charge(f"box-{number}", 1, "T")
             await asyncio.sleep(61)
             assert len(heard) == 20_000
+            assert not thor._clock._due
 
     begun = time.process_time()
     virtual.run(scenario)

@@ -229,8 +229,7 @@ class Fleet:
 
     def _report_end(self, charge: Charge, message: notifications.Message) -> None:
         """Now Thor knows."""
-        if self._is_over(charge):
-            del self._unreported[charge.place]
+        self._unreported.pop(charge.place, None)
         if self._known(charge):
             del self.charges[charge.place]
         self._history.ended(self._clock.now(), charge)
