@@ -47,7 +47,7 @@ class FakeTransport:
     async def close(self) -> None: ...
 
     async def post(
-        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout
+        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout, seconds: float
     ) -> Answer | ThorError:
         loop = asyncio.get_running_loop()
         command = msgspec.json.decode(body, type=StopCharge)

@@ -204,7 +204,7 @@ def test_a_probe_that_is_cancelled_while_it_waits_gives_its_turn_away() -> None:
         assert permits.take()
         asked: list[str] = []
 
-        async def request(scope: asyncio.Timeout) -> None:
+        async def request(scope: asyncio.Timeout, seconds: float) -> None:
             asked.append("sent")
 
         until = asyncio.get_running_loop().time() + 100
@@ -223,7 +223,7 @@ def test_a_probe_that_is_cancelled_while_it_waits_gives_its_turn_away() -> None:
 
 
 def test_a_request_that_is_cut_off_tells_nothing_of_thor() -> None:
-    async def hang(scope: asyncio.Timeout) -> None:
+    async def hang(scope: asyncio.Timeout, seconds: float) -> None:
         await asyncio.sleep(3600)
 
     async def main() -> None:
@@ -261,7 +261,7 @@ def test_a_probe_that_was_not_tried_gives_its_turn_away(reason: str, next_turn: 
         for _ in range(64):
             lane.ended(DOWN, 1)
 
-        async def request(scope: asyncio.Timeout) -> NotSentError:
+        async def request(scope: asyncio.Timeout, seconds: float) -> NotSentError:
             times.append(loop.time())
             return NotSentError(reason=reason)
 
@@ -284,7 +284,7 @@ def test_no_wait_for_the_wire_is_longer_than_the_call(paused: bool) -> None:
         else:
             assert permits.take()
 
-        async def request(scope: asyncio.Timeout) -> None:
+        async def request(scope: asyncio.Timeout, seconds: float) -> None:
             raise AssertionError("sent")
 
         error = await lane.send(request, 0.5, 1.0)
@@ -300,7 +300,7 @@ def test_no_wait_for_the_wire_is_longer_than_the_call(paused: bool) -> None:
 def test_the_last_probes_error_is_the_cause_of_giving_up() -> None:
     last = ConnectionLost("the last probe")
 
-    async def request(scope: asyncio.Timeout) -> ConnectionLost:
+    async def request(scope: asyncio.Timeout, seconds: float) -> ConnectionLost:
         return last
 
     async def main() -> None:
@@ -373,7 +373,7 @@ async def test_only_what_was_tried_tells_that_thor_is_silent() -> None:
 
 
 async def test_an_account_error_ends_a_batch_but_not_the_single_calls() -> None:
-    async def request(scope: asyncio.Timeout) -> APIKeyNotFound:
+    async def request(scope: asyncio.Timeout, seconds: float) -> APIKeyNotFound:
         return APIKeyNotFound(status=403, code="APIKeyNotFound")
 
     until = asyncio.get_running_loop().time() + 10

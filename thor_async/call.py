@@ -10,7 +10,7 @@ import msgspec
 from .errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
 from .lane import Lane
 from .models import StopCharge, StopOutcome
-from .protocol import ANSWER_LIMIT, STOP_PATH, encode_stop, read_stop
+from .protocol import ANSWER_LIMIT, Answer, encode_stop, read_stop
 from .retry import RetryBudget, RetryPolicy, Tries
 from .transport import Transport
 
@@ -19,7 +19,7 @@ class StopCall(msgspec.Struct, frozen=True):
     """How the stops of one client, or of one batch of it, are made."""
 
     transport: Transport
-    base_url: str
+    url: str
     key: Callable[[], str]
     policy: RetryPolicy
     budget: RetryBudget
@@ -38,8 +38,8 @@ class StopCall(msgspec.Struct, frozen=True):
             left=lambda: until - loop.time(),
         )
 
-        async def request(scope: asyncio.Timeout) -> ThorError | None:
-            if _is_expired(command, self.policy.now()):
+        async def request(scope: asyncio.Timeout, seconds: float) -> ThorError | None:
+            if command.not_after is not None and self.policy.now() > command.not_after.timestamp():
                 return NotSentError("its not_after has passed", reason="expired")
             try:
                 key = self.key()
@@ -49,7 +49,12 @@ class StopCall(msgspec.Struct, frozen=True):
                 # The tries before, and the other commands of a batch, still need their outcomes.
                 return lane.fail(failure)
             tries.attempts += 1
-            return await self._request(lane, command, body, key, scope)
+            answer = await self.transport.post(self.url, key, body, ANSWER_LIMIT, scope, seconds)
+            if isinstance(answer, Answer):
+                return read_stop(answer, (key, command.id_tag), self.policy.now())
+            if isinstance(answer, ResponseTimeout) and lane.is_cut:
+                return IndeterminateError("cut off while it was in flight")
+            return answer
 
         try:
             await tries.run(lambda: lane.send(request, until, self.attempt_timeout))
@@ -58,22 +63,8 @@ class StopCall(msgspec.Struct, frozen=True):
                 raise
             # Cancelled from outside, or a hook that raises: the outcomes must still be told.
             tries.break_off(lane.fail(failure))
+        lane.ended(tries.error, tries.attempts)
         return _outcome(command, index, tries, loop.time() - started)
-
-    async def _request(
-        self, lane: Lane, command: StopCharge, body: bytes, key: str, scope: asyncio.Timeout
-    ) -> ThorError | None:
-        url = self.base_url + STOP_PATH
-        answer = await self.transport.post(url, key, body, ANSWER_LIMIT, scope)
-        if isinstance(answer, ResponseTimeout) and lane.is_cut:
-            return IndeterminateError("cut off while it was in flight")
-        if isinstance(answer, ThorError):
-            return answer
-        return read_stop(answer, (key, command.id_tag), self.policy.now())
-
-
-def _is_expired(command: StopCharge, now: float) -> bool:
-    return command.not_after is not None and now > command.not_after.timestamp()
 
 
 def _outcome(command: StopCharge, index: int, tries: Tries, elapsed: float) -> StopOutcome:
@@ -83,13 +74,13 @@ def _outcome(command: StopCharge, index: int, tries: Tries, elapsed: float) -> S
         error.attempts = tries.attempts
         error.maybe_applied = tries.maybe_applied
     return StopOutcome(
-        command=command,
-        index=index,
-        verdict=Verdict.RELAYED if error is None else error.verdict,
-        error=error,
-        attempts=tries.attempts,
-        elapsed=elapsed,
-        maybe_applied=tries.maybe_applied,
+        command,
+        index,
+        Verdict.RELAYED if error is None else error.verdict,
+        error,
+        tries.attempts,
+        elapsed,
+        tries.maybe_applied,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import ssl as tls
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Iterable
 from types import TracebackType
 from typing import NoReturn, Self
 from weakref import WeakSet
@@ -21,6 +21,7 @@ from .fanout import OutcomeStream
 from .lane import Lane
 from .models import StopCharge, StopOutcome
 from .permits import Permits
+from .protocol import STOP_PATH
 from .retry import RetryBudget, RetryPolicy
 from .transport import Transport
 
@@ -212,17 +213,15 @@ class ThorClient:
     ) -> StopStream:
         call = self._stop_call(opened, RetryBudget())
 
-        async def run(lane: Lane, index: int, command: StopCharge) -> StopOutcome:
-            outcome = await call.run(lane, index, _check_command(command, index), self._timeout)
-            lane.ended(outcome.error, outcome.attempts)
-            return outcome
+        def run(lane: Lane, index: int, command: StopCharge) -> Awaitable[StopOutcome]:
+            return call.run(lane, index, _check_command(command, index), self._timeout)
 
         return OutcomeStream(commands, run, lane, self._max_in_flight, within)
 
     def _stop_call(self, opened: _Open, budget: RetryBudget) -> StopCall:
         return StopCall(
             transport=opened.transport,
-            base_url=self._base_url,
+            url=self._base_url + STOP_PATH,
             key=self._key,
             policy=self._policy,
             budget=budget,

@@ -122,25 +122,26 @@ class OutcomeStream(Generic[C, R]):
         raise StopAsyncIteration
 
     def _start_worker(self) -> None:
-        if self._may_pull(1):
+        if self._busy() < self._width and self._may_pull():
             # Not by the loop's task factory: an eager one would run it before it is counted.
             worker = asyncio.Task(self._work(), loop=asyncio.get_running_loop())
             self._workers.add(worker)
             worker.add_done_callback(self._leave)
 
-    def _may_pull(self, more: int) -> bool:
-        """Whether there is room for one more command, in the hands of so many more workers.
+    def _busy(self) -> int:
+        """Workers, but for those that rest between two tries: they hold no permit."""
+        return len(self._workers) - self._lane.resting
 
-        A worker that rests between two tries holds no permit, so another takes its place.
-        """
-        return (
-            not (self._is_over or self._is_pulling or self._lane.halted)
-            and self._pulled - self._read < self._window
-            and len(self._workers) + more - self._lane.resting <= self._width
+    def _may_pull(self) -> bool:
+        return not (
+            self._pulled - self._read >= self._window
+            or self._is_pulling
+            or self._is_over
+            or self._lane.halted
         )
 
     async def _work(self) -> None:
-        while self._may_pull(0):
+        while self._busy() <= self._width and self._may_pull():
             index = self._pulled
             command = await self._pull(self._lane)
             if isinstance(command, _Nothing):

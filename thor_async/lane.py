@@ -7,12 +7,13 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
+from .deadlines import Deadlines, end_now
 from .errors import AccountError, NotSentError, ThorError
 from .outage import Outage
 from .permits import Permits
 
 T = TypeVar("T")
-Request = Callable[[asyncio.Timeout], Awaitable[ThorError | None]]
+Request = Callable[[asyncio.Timeout, float], Awaitable[ThorError | None]]
 
 _REFUSALS = {
     "timeout": "out of time before it could be sent",
@@ -41,7 +42,7 @@ class Lane:
         self._end_timer: asyncio.TimerHandle | None = None
         self._outage = Outage(give_up_after, self._give_up)
         self._waits: set[asyncio.Timeout] = set()
-        self._on_wire: set[asyncio.Timeout] = set()
+        self._on_wire = Deadlines(self._loop)
         self.cause: Exception | None = None
         self.until = math.inf
         self.halted: str | None = None
@@ -65,7 +66,7 @@ class Lane:
         """Halts, and ends at once what is on the wire."""
         self.halt("closed")
         self.is_cut = True
-        self._end(self._on_wire)
+        self._on_wire.end_all()
 
     def close(self) -> None:
         """Leaves nothing behind on the loop."""
@@ -121,20 +122,26 @@ class Lane:
     async def send(self, request: Request, until: float, at_most: float) -> ThorError | None:
         """Makes the request as soon as it may go; a `NotSentError` when it may not before `until`.
 
-        The request is given at most so many seconds, as an `asyncio.Timeout` for it to enter.
+        The request is given an `asyncio.Timeout` to enter, and the seconds after which that ends.
         """
-        probe = await self._enter(until)
-        if probe is None:
-            return self.refusal()
-        scope = asyncio.timeout_at(min(until, self._loop.time() + at_most))
-        self._on_wire.add(scope)
-        error: ThorError | None = NotSentError(reason="closed")
+        probe: int | None = 0
+        # Nearly always there is nothing to wait for.
+        if self.halted or self._outage.paused or not self._permits.take():
+            probe = await self._enter(until)
+            if probe is None:
+                return self.refusal()
+        scope = asyncio.Timeout(None)
+        seconds = min(at_most, until - self._loop.time())
         try:
-            error = await request(scope)
-        finally:
-            self._on_wire.discard(scope)
+            self._on_wire.add(scope, seconds)
+            error = await request(scope, seconds)
             # Before the permit is returned: whoever gets it must see what was learnt.
             self._learn(error, probe)
+        except BaseException:
+            self._outage.pass_on(probe)
+            raise
+        finally:
+            self._on_wire.discard(scope)
             self._permits.release()
         return error
 
@@ -175,7 +182,7 @@ class Lane:
 
     def ended(self, error: ThorError | None, attempts: int) -> None:
         """What a command's outcome tells of Thor, if it was tried at all."""
-        if attempts and error is not None and not error.answered:
+        if self.is_batch and attempts and error is not None and not error.answered:
             self._outage.silence(error)
 
     def fail(self, failure: BaseException) -> NotSentError:
@@ -191,5 +198,4 @@ class Lane:
 
     def _end(self, scopes: Iterable[asyncio.Timeout]) -> None:
         for scope in tuple(scopes):
-            if not scope.expired():
-                scope.reschedule(self._loop.time())
+            end_now(scope, self._loop.time())

@@ -54,9 +54,8 @@ class Permits:
 
     def release(self) -> None:
         """Hands a permit to whoever waits first."""
-        for queue in (self._urgent, self._others):
-            if wake_first(queue, result=True):
-                return
+        if wake_first(self._urgent, result=True) or wake_first(self._others, result=True):
+            return
         self._free += 1
         if self._free == self._limit:
             while wake_first(self._idlers, result=True):

@@ -66,9 +66,14 @@ def read_stop(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError
     in epoch seconds, for a Retry-After that is a date. The status decides between the verdicts, the
     code in the body only the class.
     """
-    status = answer.status
-    if status == 200:
+    if answer.status == 200:
         return _read_ok(answer)
+    return read_error(answer, secrets, now)
+
+
+def read_error(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError:
+    """What any other answer than a 200 means; see `read_stop`."""
+    status = answer.status
     if not 400 <= status <= 599:
         return UnexpectedResponse(f"HTTP status {status} is none of Thor's", status=status)
     named, others = _strings(_find_text(answer.body))
@@ -86,7 +91,7 @@ def _read_ok(answer: Answer) -> ThorError | None:
     """A 200 is a relay whatever its body, unless it is a portal's page or was cut short."""
     if answer.body is None:
         return UnexpectedResponse("a 200 whose body did not arrive whole", status=200)
-    is_page = answer.body.lstrip(_BEFORE_TEXT).startswith(b"<")
+    is_page = answer.body.lstrip(_BEFORE_TEXT)[:1] == b"<"
     if is_page or "html" in answer.content_type.lower():
         return UnexpectedResponse("a 200 with an HTML page: a portal, not Thor", status=200)
     return None

@@ -102,8 +102,9 @@ class RetryBudget:
 
     def give_back(self, attempts: int) -> None:
         """After a success that took so many attempts."""
-        earned = self._CLEAN if attempts == 1 else self._RETRIED
-        self._fifths = min(self._CAPACITY, self._fifths + earned)
+        if self._fifths < self._CAPACITY:
+            earned = self._CLEAN if attempts == 1 else self._RETRIED
+            self._fifths = min(self._CAPACITY, self._fifths + earned)
 
 
 class Tries:
@@ -130,7 +131,7 @@ class Tries:
         The first try is made bare; tenacity takes over at the first error that is to be retried.
         """
         self._note(await attempt())
-        if self._policy.retries(self.error):
+        if self.error is not None and self._policy.retries(self.error):
             await self._retry(attempt)
         if self.error is None:
             self._budget.give_back(self.attempts)
@@ -170,5 +171,6 @@ class Tries:
             if not alike:
                 return False
         self.error = error
-        self.maybe_applied |= error is not None and error.verdict is Verdict.INDETERMINATE
+        if error is not None and error.verdict is Verdict.INDETERMINATE:
+            self.maybe_applied = True
         return True

@@ -6,6 +6,7 @@ import asyncio
 import math
 import ssl
 from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
@@ -40,12 +41,11 @@ class Transport:
     ) -> None:
         self._is_owner = session is None
         self._session = session or aiohttp.ClientSession(
-            connector=_CleanConnector(
-                limit=0, keepalive_timeout=_REUSE_WITHIN, ssl=context or True
-            ),
+            connector=_CleanConnector(ssl=context or True),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=proxy,
         )
+        self._timeout = aiohttp.ClientTimeout()
 
     @property
     def is_closed(self) -> bool:
@@ -56,9 +56,9 @@ class Transport:
             await self._session.close()
 
     async def post(
-        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout
+        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout, seconds: float
     ) -> Answer | ThorError:
-        """The answer that came before the scope, not yet entered, ended; else why none came.
+        """The answer that came before the scope ended, in about so many seconds; else why none came.
 
         With its status known, an answer counts even when its body is cut, stalls or has more than
         `limit` bytes: then `body` is None. Errors are returned without a chain, because aiohttp's
@@ -75,7 +75,7 @@ class Transport:
                     url,
                     data=body,
                     headers={**_HEADERS, "X-Api-Key": key},
-                    timeout=_timeout(scope),
+                    timeout=self._connect_within(seconds),
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
@@ -97,15 +97,13 @@ class Transport:
             failure = aiohttp.ClientConnectionError(*cancelled.args)
         return answer or _translate(failure)
 
-
-def _timeout(scope: asyncio.Timeout) -> aiohttp.ClientTimeout:
-    """Bounds the connect phase, so that its failures are known as such; the scope has the rest."""
-    left = (scope.when() or math.inf) - asyncio.get_running_loop().time()
-    return aiohttp.ClientTimeout(
-        # Not rounded up to whole seconds.
-        connect=min(_CONNECT_AT_MOST, left / 2),
-        ceil_threshold=math.inf,
-    )
+    def _connect_within(self, seconds: float) -> aiohttp.ClientTimeout:
+        """Bounds the connect phase, so that its failures are known as such; the scope has the rest."""
+        connect = min(_CONNECT_AT_MOST, seconds / 2)
+        if self._timeout.connect != connect:
+            # Not rounded up to whole seconds.
+            self._timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+        return self._timeout
 
 
 def _head(response: aiohttp.ClientResponse) -> Answer:
@@ -118,12 +116,12 @@ def _head(response: aiohttp.ClientResponse) -> Answer:
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
     """The whole body, or None if it is longer than the limit: then it is left unread."""
-    body = bytearray()
-    while chunk := await content.readany():
-        body += chunk
+    body = await content.readany()
+    while not content.at_eof():
         if len(body) > limit:
             return None
-    return bytes(body)
+        body += await content.readany()
+    return body if len(body) <= limit else None
 
 
 def _translate(failure: Exception) -> ThorError:
@@ -165,24 +163,40 @@ class _NoConnection(aiohttp.ClientConnectionError):
 class _Sentry(asyncio.Protocol):
     """Stands in on a connection between two requests: whatever arrives there ends it."""
 
+    __slots__ = ("handler", "_transport")
+
     def __init__(self, handler: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
-        self._handler = handler
+        self.handler = handler
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._handler.connection_lost(exc)
+        self.handler.connection_lost(exc)
 
-    async def dismiss(self) -> None:
-        """Gives the connection back to its handler, once what has already arrived was looked at.
 
-        A loop that was busy may not have read it yet: in two rounds it does.
-        """
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        self._transport.set_protocol(self._handler)
+class _Rounds:
+    """Waits until the loop has read whatever had arrived; one callback serves all of a round."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def one(self) -> asyncio.Future[None]:
+        """Done when the loop has looked at its sockets and run all that this brought up."""
+        if not self._waiters:
+            self._loop.call_soon(self._end)
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def _end(self) -> None:
+        # Reads that were found in this round run behind this, and before those that wake now.
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class _CleanConnector(aiohttp.TCPConnector):
@@ -192,13 +206,23 @@ class _CleanConnector(aiohttp.TCPConnector):
     13656; seen with 3.14.5): a false `relayed`, or a hang.
     """
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(limit=0, keepalive_timeout=_REUSE_WITHIN, **settings)
+        self._rounds = _Rounds()
+
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         while True:
-            connection = await self._connect(req, traces, timeout)
             try:
-                is_clean = await _is_clean(connection)
+                connection = await super().connect(req, traces, timeout)
+            except (aiohttp.ClientConnectorError, aiohttp.ServerFingerprintMismatch, TimeoutError):
+                raise
+            except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+                failure = error
+                break
+            try:
+                is_clean = await self._is_clean(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -206,27 +230,17 @@ class _CleanConnector(aiohttp.TCPConnector):
                 connection.add_callback(partial(_post_sentry, connection))
                 return connection
             connection.close()
-
-    async def _connect(
-        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        try:
-            return await super().connect(req, traces, timeout)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerFingerprintMismatch, TimeoutError):
-            raise
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            failure = error
         raise _NoConnection(type(failure).__name__)
 
-
-async def _is_clean(connection: Connection) -> bool:
-    transport, handler = connection.transport, connection.protocol
-    if transport is None or handler is None:
-        return False
-    sentry = transport.get_protocol()
-    if isinstance(sentry, _Sentry):
-        await sentry.dismiss()
-    return not connection.closed and not handler.should_close
+    async def _is_clean(self, connection: Connection) -> bool:
+        transport, handler = connection.transport, connection.protocol
+        if transport is None or handler is None:
+            return False
+        if transport.get_protocol() is not handler:
+            # A loop that was busy may not have read yet what is already there.
+            await self._rounds.one()
+            transport.set_protocol(handler)
+        return not connection.closed and not handler.should_close
 
 
 def _post_sentry(connection: Connection) -> None:
