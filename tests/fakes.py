@@ -13,7 +13,7 @@ import msgspec
 
 import thor_async.client
 from thor_async import NotSentError, ResponseTimeout, StopCharge, ThorClient, ThorError
-from thor_async.protocol import Answer
+from thor_async.protocol import Answer, Request
 
 Reply = Callable[[StopCharge, float], Answer | ThorError | None]
 
@@ -46,11 +46,11 @@ class FakeTransport:
 
     async def close(self) -> None: ...
 
-    async def post(
-        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout, seconds: float
+    async def send(
+        self, request: Request, key: str, scope: asyncio.Timeout, seconds: float
     ) -> Answer | ThorError:
         loop = asyncio.get_running_loop()
-        command = msgspec.json.decode(body, type=StopCharge)
+        command = msgspec.json.decode(request.body or b"", type=StopCharge)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

@@ -26,9 +26,9 @@ from thor_async import (
 from thor_async.errors import CODES
 from thor_async.protocol import (
     ANSWER_LIMIT,
-    STOP_PATH,
     Answer,
-    encode_stop,
+    Request,
+    ask_stop,
     read_retry_after,
     read_stop,
     show,
@@ -57,7 +57,7 @@ def json(value: object) -> bytes:
 
 
 def test_the_wire_has_its_address_and_limit() -> None:
-    assert (STOP_PATH, ANSWER_LIMIT) == ("/charges/stop", 64 * 1024)
+    assert ANSWER_LIMIT == 64 * 1024
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,8 @@ def test_the_wire_has_its_address_and_limit() -> None:
     ],
 )
 def test_a_stop_has_the_wires_fields_and_none_of_ours(command: StopCharge, body: bytes) -> None:
-    assert encode_stop(command) == body
+    asked = ask_stop("http://thor/api", command)
+    assert asked == Request("POST", "http://thor/api/charges/stop", body, ANSWER_LIMIT)
 
 
 @pytest.mark.parametrize(

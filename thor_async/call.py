@@ -10,7 +10,7 @@ import msgspec
 from .errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
 from .lane import Lane
 from .models import StopCharge, StopOutcome
-from .protocol import ANSWER_LIMIT, Answer, encode_stop, read_stop
+from .protocol import Answer, ask_stop, read_stop
 from .retry import RetryBudget, RetryPolicy, Tries
 from .transport import Transport
 
@@ -19,7 +19,7 @@ class StopCall(msgspec.Struct, frozen=True):
     """How the stops of one client, or of one batch of it, are made."""
 
     transport: Transport
-    url: str
+    base_url: str
     key: Callable[[], str]
     policy: RetryPolicy
     budget: RetryBudget
@@ -30,7 +30,7 @@ class StopCall(msgspec.Struct, frozen=True):
         loop = asyncio.get_running_loop()
         started = loop.time()
         until = min(started + timeout, lane.until)
-        body = encode_stop(command)
+        asked = ask_stop(self.base_url, command)
         tries = Tries(
             self.policy,
             self.budget,
@@ -49,7 +49,7 @@ class StopCall(msgspec.Struct, frozen=True):
                 # The tries before, and the other commands of a batch, still need their outcomes.
                 return lane.fail(failure)
             tries.attempts += 1
-            answer = await self.transport.post(self.url, key, body, ANSWER_LIMIT, scope, seconds)
+            answer = await self.transport.send(asked, key, scope, seconds)
             if isinstance(answer, Answer):
                 return read_stop(answer, (key, command.id_tag), self.policy.now())
             if isinstance(answer, ResponseTimeout) and lane.is_cut:

@@ -21,7 +21,6 @@ from .fanout import OutcomeStream
 from .lane import Lane
 from .models import StopCharge, StopOutcome
 from .permits import Permits
-from .protocol import STOP_PATH
 from .retry import RetryBudget, RetryPolicy
 from .transport import Transport
 
@@ -221,7 +220,7 @@ class ThorClient:
     def _stop_call(self, opened: _Open, budget: RetryBudget) -> StopCall:
         return StopCall(
             transport=opened.transport,
-            url=self._base_url + STOP_PATH,
+            base_url=self._base_url,
             key=self._key,
             policy=self._policy,
             budget=budget,

@@ -124,14 +124,13 @@ class Lane:
 
         The request is given an `asyncio.Timeout` to enter, and the seconds after which that ends.
         """
-        probe: int | None = 0
         # Nearly always there is nothing to wait for.
-        if self.halted or self._outage.paused or not self._permits.take():
-            probe = await self._enter(until)
-            if probe is None:
-                return self.refusal()
+        is_free = not self.halted and not self._outage.paused and self._permits.take()
+        probe = 0 if is_free else await self._enter(until)
+        if probe is None:
+            return self.refusal()
         scope = asyncio.Timeout(None)
-        seconds = min(at_most, until - self._loop.time())
+        seconds = min(at_most, max(0.0, until - self._loop.time()))
         try:
             self._on_wire.add(scope, seconds)
             error = await request(scope, seconds)

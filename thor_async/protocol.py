@@ -20,7 +20,6 @@ from .errors import (
 )
 from .models import MASKED, StopCharge
 
-STOP_PATH = "/charges/stop"
 ANSWER_LIMIT = 65_536
 """Bytes that are read of an answer to a stop, or of an error."""
 
@@ -30,6 +29,15 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 _DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
 _BEFORE_TEXT = b"\xef\xbb\xbf\xfe\xff\x00 \t\r\n\v\f"
 _WORD_KEYS = ("message", "code", "error")
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """What is asked; `limit` is how many bytes of an answer are read."""
+
+    method: str
+    url: str
+    body: bytes | None
+    limit: int
 
 
 class Answer(msgspec.Struct):
@@ -52,11 +60,10 @@ class _StopBody(msgspec.Struct, frozen=True, omit_defaults=True):
 _encoder = msgspec.json.Encoder()
 
 
-def encode_stop(command: StopCharge) -> bytes:
-    """The JSON body of a stop: the wire's four fields, `transaction` only when it is known."""
-    return _encoder.encode(
-        _StopBody(command.chargebox, command.connector, command.id_tag, command.transaction)
-    )
+def ask_stop(base_url: str, command: StopCharge) -> Request:
+    """A stop, as JSON of the wire's four fields; `transaction` only when it is known."""
+    body = _StopBody(command.chargebox, command.connector, command.id_tag, command.transaction)
+    return Request("POST", f"{base_url}/charges/stop", _encoder.encode(body), ANSWER_LIMIT)
 
 
 def read_stop(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError | None:

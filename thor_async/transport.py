@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 
 from .errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
-from .protocol import Answer, show
+from .protocol import Answer, Request, show
 
 # The second defence against an answer that nobody asked for; the first is _CleanConnector.
 _REUSE_WITHIN = 1.0
@@ -55,13 +55,13 @@ class Transport:
         if self._is_owner:
             await self._session.close()
 
-    async def post(
-        self, url: str, key: str, body: bytes, limit: int, scope: asyncio.Timeout, seconds: float
+    async def send(
+        self, request: Request, key: str, scope: asyncio.Timeout, seconds: float
     ) -> Answer | ThorError:
-        """The answer that came before the scope ended, in about so many seconds; else why none came.
+        """The answer that came before the scope ended, in so many seconds; else why none came.
 
-        With its status known, an answer counts even when its body is cut, stalls or has more than
-        `limit` bytes: then `body` is None. Errors are returned without a chain, because aiohttp's
+        With its status known, an answer counts even when its body is cut, stalls or has more bytes
+        than the limit: then `body` is None. Errors are returned without a chain, because aiohttp's
         exceptions carry the headers of the request, and so the key.
         """
         if self.is_closed:
@@ -71,9 +71,10 @@ class Transport:
         try:
             async with (
                 scope,
-                self._session.post(
-                    url,
-                    data=body,
+                self._session.request(
+                    request.method,
+                    request.url,
+                    data=request.body,
                     headers={**_HEADERS, "X-Api-Key": key},
                     timeout=self._connect_within(seconds),
                     allow_redirects=False,
@@ -85,7 +86,7 @@ class Transport:
                 if response.version not in _VERSIONS:
                     return UnexpectedResponse("an HTTP version that nobody asked for")
                 answer = _head(response)
-                answer.body = await _read(response.content, limit)
+                answer.body = await _read(response.content, request.limit)
                 return answer
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             failure = error
@@ -98,7 +99,7 @@ class Transport:
         return answer or _translate(failure)
 
     def _connect_within(self, seconds: float) -> aiohttp.ClientTimeout:
-        """Bounds the connect phase, so that its failures are known as such; the scope has the rest."""
+        """Bounds the connect phase, whose failures are told apart; the scope bounds the rest."""
         connect = min(_CONNECT_AT_MOST, seconds / 2)
         if self._timeout.connect != connect:
             # Not rounded up to whole seconds.
@@ -163,7 +164,7 @@ class _NoConnection(aiohttp.ClientConnectionError):
 class _Sentry(asyncio.Protocol):
     """Stands in on a connection between two requests: whatever arrives there ends it."""
 
-    __slots__ = ("handler", "_transport")
+    __slots__ = ("_transport", "handler")
 
     def __init__(self, handler: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
         self.handler = handler
