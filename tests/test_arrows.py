@@ -19,6 +19,13 @@ ARROWS = {
     "errors": {"models"},
     "models": {"errors", "msgspec"},
     "protocol": {"errors", "models", "msgspec"},
+    "lists": {"errors", "msgspec", "protocol"},
+    "notifications": {"models", "msgspec"},
+    "watch": {"errors", "lists", "models", "msgspec", "notifications"},
+    "lookout": {"errors", "lists", "notifications", "watch"},
+    "inputs": {"models", "settings"},
+    "call": {"errors", "lane", "models", "msgspec", "protocol", "retry", "transport"},
+    "confirm": {"call", "errors", "lane", "lists", "lookout", "models", "msgspec", "watch"},
     "retry": {"errors", "msgspec", "tenacity"},
     "permits": set(),
     "outage": {"permits"},
@@ -85,7 +92,9 @@ def test_a_module_imports_only_what_is_below_it(name: str) -> None:
     assert taken - {"__future__"} <= ARROWS[name]
 
 
-@pytest.mark.parametrize("name", ["errors", "models", "protocol"])
+@pytest.mark.parametrize(
+    "name", ["errors", "models", "protocol", "lists", "notifications", "watch"]
+)
 def test_leaves_and_protocol_do_no_io(name: str) -> None:
     assert not IO & set(imports(CORE[name]))
 

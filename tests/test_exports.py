@@ -12,10 +12,17 @@ from thor_async import RetryPolicy, StopOutcome, ThorClient
 
 CONTRACT = {
     "BatchGaveUp",
+    "Chargebox",
+    "Confirmation",
+    "ConfirmationRecord",
+    "Coordinates",
     "OutcomeRecord",
     "OutcomeStream",
     "RetryPolicy",
+    "RunningCharge",
+    "StartNotification",
     "StopCharge",
+    "StopNotification",
     "StopOutcome",
     "ThorClient",
     "ThorError",
@@ -71,9 +78,17 @@ def test_a_client_is_built_with_these_defaults() -> None:
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        (ThorClient.stop_charge, {"timeout": None}),
-        (ThorClient.stop_many, {"within": None, "give_up_after": 60.0}),
-        (ThorClient.stop_stream, {"within": None, "give_up_after": 60.0}),
+        (ThorClient.stop_charge, {"timeout": None, "pin": False}),
+        (ThorClient.stop_many, {"within": None, "give_up_after": 60.0, "pin": False}),
+        (ThorClient.stop_stream, {"within": None, "give_up_after": 60.0, "pin": False}),
+        (ThorClient.stop_and_confirm, {"within": 60.0, "pin": False}),
+        (
+            ThorClient.stop_and_confirm_stream,
+            {"within": 60.0, "give_up_after": 60.0, "pin": False},
+        ),
+        (ThorClient.running_charges, {}),
+        (ThorClient.chargeboxes, {}),
+        (ThorClient.notify, {}),
     ],
 )
 def test_the_calls_take_these_options(method: object, options: dict[str, object]) -> None:

@@ -25,8 +25,11 @@ from .errors import (
     WrongTransaction,
 )
 from .fanout import OutcomeStream
+from .lists import Chargebox, Coordinates, RunningCharge
 from .models import OutcomeRecord, StopCharge, StopOutcome
+from .notifications import StartNotification, StopNotification
 from .retry import RetryPolicy
+from .watch import Confirmation, ConfirmationRecord
 
 __version__ = "0.1.0"
 
@@ -34,9 +37,13 @@ __all__ = [
     "APIKeyNotFound",
     "AccountError",
     "BatchGaveUp",
+    "Chargebox",
     "ChargeboxNotFound",
+    "Confirmation",
+    "ConfirmationRecord",
     "ConnectionLost",
     "ConnectorNotValid",
+    "Coordinates",
     "DomainError",
     "IndeterminateError",
     "InternalServerError",
@@ -49,8 +56,11 @@ __all__ = [
     "ResponseTimeout",
     "RestAPINotEnabled",
     "RetryPolicy",
+    "RunningCharge",
     "ServerError",
+    "StartNotification",
     "StopCharge",
+    "StopNotification",
     "StopOutcome",
     "ThorClient",
     "ThorError",

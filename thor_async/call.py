@@ -1,4 +1,4 @@
-"""One command from its pull to its outcome: tries, deadlines, and what they add up to."""
+"""One request with its retries, and one command from its pull to its outcome."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ import msgspec
 from .errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
 from .lane import Lane
 from .models import StopCharge, StopOutcome
-from .protocol import Answer, ask_stop, read_stop
+from .protocol import Answer, Request, ask_stop, read_stop
 from .retry import RetryBudget, RetryPolicy, Tries
 from .transport import Transport
 
+Read = Callable[[Answer, str], ThorError | None]
+"""What an answer means; the key is given so that it can be kept out of the error."""
 
-class StopCall(msgspec.Struct, frozen=True):
-    """How the stops of one client, or of one batch of it, are made."""
+
+class Calls(msgspec.Struct, frozen=True):
+    """How the requests of one client, or of one batch of it, are made."""
 
     transport: Transport
-    base_url: str
     key: Callable[[], str]
     policy: RetryPolicy
     budget: RetryBudget
     attempt_timeout: float
 
-    async def run(self, lane: Lane, index: int, command: StopCharge, timeout: float) -> StopOutcome:
-        """The outcome of one command, within so many seconds, and before the lane's own end."""
+    async def make(
+        self, lane: Lane, asked: Request, until: float, read: Read, *, expires: float | None = None
+    ) -> Tries:
+        """What came of a request that was tried until loop time `until`, or epoch `expires`."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        until = min(started + timeout, lane.until)
-        asked = ask_stop(self.base_url, command)
         tries = Tries(
             self.policy,
             self.budget,
@@ -39,7 +40,7 @@ class StopCall(msgspec.Struct, frozen=True):
         )
 
         async def request(scope: asyncio.Timeout, seconds: float) -> ThorError | None:
-            if command.not_after is not None and self.policy.now() > command.not_after.timestamp():
+            if expires is not None and self.policy.now() > expires:
                 return NotSentError("its not_after has passed", reason="expired")
             try:
                 key = self.key()
@@ -51,7 +52,7 @@ class StopCall(msgspec.Struct, frozen=True):
             tries.attempts += 1
             answer = await self.transport.send(asked, key, scope, seconds)
             if isinstance(answer, Answer):
-                return read_stop(answer, (key, command.id_tag), self.policy.now())
+                return read(answer, key)
             if isinstance(answer, ResponseTimeout) and lane.is_cut:
                 return IndeterminateError("cut off while it was in flight")
             return answer
@@ -63,28 +64,52 @@ class StopCall(msgspec.Struct, frozen=True):
                 raise
             # Cancelled from outside, or a hook that raises: the outcomes must still be told.
             tries.break_off(lane.fail(failure))
+        return tries
+
+
+class StopCall(msgspec.Struct, frozen=True):
+    """How the stops of one client, or of one batch of it, are made."""
+
+    calls: Calls
+    base_url: str
+
+    async def run(self, lane: Lane, index: int, command: StopCharge, timeout: float) -> StopOutcome:
+        """The outcome of one command, within so many seconds, and before the lane's own end."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        not_after = command.not_after
+
+        def read(answer: Answer, key: str) -> ThorError | None:
+            return read_stop(answer, (key, command.id_tag), self.calls.policy.now())
+
+        tries = await self.calls.make(
+            lane,
+            ask_stop(self.base_url, command),
+            min(started + timeout, lane.until),
+            read,
+            expires=None if not_after is None else not_after.timestamp(),
+        )
         lane.ended(tries.error, tries.attempts)
         return _outcome(command, index, tries, loop.time() - started)
 
 
 def _outcome(command: StopCharge, index: int, tries: Tries, elapsed: float) -> StopOutcome:
-    error = tries.error
-    if error is not None:
-        error.command = command
-        error.attempts = tries.attempts
-        error.maybe_applied = tries.maybe_applied
+    if tries.error is not None:
+        tries.error.command = command
     return StopOutcome(
         command,
         index,
-        Verdict.RELAYED if error is None else error.verdict,
-        error,
+        Verdict.RELAYED if tries.error is None else tries.error.verdict,
+        tries.error,
         tries.attempts,
         elapsed,
         tries.maybe_applied,
     )
 
 
-def not_sent(command: StopCharge, index: int, error: NotSentError) -> StopOutcome:
+def not_sent(
+    command: StopCharge, index: int, error: NotSentError, elapsed: float = 0.0
+) -> StopOutcome:
     """The outcome of a command that no try was ever made of."""
     error.command = command
     return StopOutcome(
@@ -93,6 +118,6 @@ def not_sent(command: StopCharge, index: int, error: NotSentError) -> StopOutcom
         verdict=error.verdict,
         error=error,
         attempts=0,
-        elapsed=0.0,
+        elapsed=elapsed,
         maybe_applied=False,
     )

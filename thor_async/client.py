@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl as tls
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeVar
 from weakref import WeakSet
 
 import aiohttp
-import msgspec
 
 from . import settings
-from .call import StopCall, not_sent
-from .errors import BatchGaveUp
+from .call import not_sent
+from .errors import BatchGaveUp, ThorError
 from .fanout import OutcomeStream
+from .inputs import Commands, check_batch, check_command, read_all
 from .lane import Lane
-from .models import StopCharge, StopOutcome
+from .lists import Chargebox, RunningCharge
+from .models import StopCharge, StopOutcome, check_text
+from .notifications import StartNotification, StopNotification, parse_notification
+from .opened import Opened, Plan
 from .permits import Permits
 from .retry import RetryBudget, RetryPolicy
 from .transport import Transport
+from .watch import Confirmation, is_watched
 
-Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
+T = TypeVar("T")
 StopStream = OutcomeStream[StopCharge, StopOutcome]
+ConfirmationStream = OutcomeStream[StopCharge, Confirmation]
+
+_WATCHED_AT_ONCE = 32
+"""Commands of a batch that may be waiting for their proof, for each that may be in flight."""
 
 
 class ThorClient:
@@ -67,26 +74,28 @@ class ThorClient:
     ) -> None:
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
-        self._key = settings.resolve_key(api_key)
-        self._base_url, self._read_url = settings.resolve_addresses(
-            base_url, read_url, allow_http=allow_http
-        )
+        stop_at, read_at = settings.resolve_addresses(base_url, read_url, allow_http=allow_http)
         if not isinstance(retry, RetryPolicy):
             raise ValueError(f"retry must be a RetryPolicy, not {retry!r}")  # noqa: TRY004
-        self._policy = retry
-        self._timeout = settings.check_seconds("timeout", timeout)
-        self._attempt_timeout = settings.check_seconds("attempt_timeout", attempt_timeout)
+        self._plan = Plan(
+            key=settings.resolve_key(api_key),
+            base_url=stop_at,
+            read_url=read_at,
+            policy=retry,
+            timeout=settings.check_seconds("timeout", timeout),
+            attempt_timeout=settings.check_seconds("attempt_timeout", attempt_timeout),
+        )
         self._max_in_flight = settings.check_max_in_flight(max_in_flight)
         self._given_session = session
         self._ssl = settings.check_ssl(ssl)
         self._proxy = settings.check_proxy(proxy)
         self._permits = Permits(self._max_in_flight)
         self._lanes: WeakSet[Lane] = WeakSet()
-        self._open: _Open | None = None
+        self._open: Opened | None = None
         self._is_closing = False
 
     def __repr__(self) -> str:
-        return f"ThorClient(base_url={self._base_url!r}, in_flight={self._permits.in_flight})"
+        return f"ThorClient(base_url={self._plan.base_url!r}, in_flight={self._permits.in_flight})"
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("a ThorClient cannot be copied or pickled: build one in each process")
@@ -94,13 +103,8 @@ class ThorClient:
     async def __aenter__(self) -> Self:
         if self._open is not None:
             raise RuntimeError("a ThorClient is entered once: build a new one")
-        self._open = _Open(
-            loop=asyncio.get_running_loop(),
-            process=os.getpid(),
-            transport=Transport(self._given_session, self._ssl, self._proxy),
-            lane=self._new_lane(Lane(self._permits)),
-            budget=RetryBudget(),
-        )
+        transport = Transport(self._given_session, self._ssl, self._proxy)
+        self._open = Opened(self._plan, transport, self._new_lane(Lane(self._permits)))
         return self
 
     async def __aexit__(
@@ -129,7 +133,7 @@ class ThorClient:
         for lane in self._lanes:
             lane.halt("closed")
         try:
-            async with asyncio.timeout(self._attempt_timeout):
+            async with asyncio.timeout(self._plan.attempt_timeout):
                 await self._permits.idle()
         except TimeoutError:
             pass  # cut below
@@ -139,17 +143,25 @@ class ThorClient:
             await self._open.transport.close()
 
     async def stop_charge(
-        self, command: StopCharge, *, timeout: float | None = None
+        self, command: StopCharge, *, timeout: float | None = None, pin: bool = False
     ) -> StopOutcome:
         """Stops one charge; returns once Thor has relayed the stop to the chargebox.
 
-        Within `timeout` seconds, the client's when None. Raises a `ThorError` for everything but a
-        relay: `RejectedError`, `NotSentError`, or `IndeterminateError`, when it may have worked.
+        Within `timeout` seconds, the client's when None. With `pin`, the transaction that runs
+        there by Thor's list is filled in first, so that no repeat can stop a later charge; if none
+        runs, or the list cannot be trusted, it is `not_sent` (`not_running`, `pin`). Raises a
+        `ThorError` for everything but a relay: `RejectedError`, `NotSentError`, or
+        `IndeterminateError`, when it may have worked.
         """
         opened = self._check_open()
-        seconds = self._timeout if timeout is None else settings.check_seconds("timeout", timeout)
-        call = self._stop_call(opened, opened.budget)
-        outcome = await call.run(opened.lane, 0, _check_command(command, 0), seconds)
+        seconds = self._timeout_or(timeout)
+        check_command(command, 0)
+        if pin:
+            outcome = await opened.confirming(opened.budget).stop_pinned(
+                opened.lane, 0, command, seconds
+            )
+        else:
+            outcome = await opened.stops(opened.budget).run(opened.lane, 0, command, seconds)
         if outcome.error is not None:
             raise outcome.error
         return outcome
@@ -160,24 +172,26 @@ class ThorClient:
         *,
         within: float | None = None,
         give_up_after: float | None = 60.0,
+        pin: bool = False,
     ) -> list[StopOutcome]:
         """Stops many charges; returns one outcome for each, in the order of the input.
 
         Reads its whole input before the first request: if that raises, nothing is sent. `within`
         seconds from now all has ended: what is in flight is `indeterminate`, what is left
         `not_sent` (`timeout`). An account error ends it at once, and an outage after
-        `give_up_after` seconds of it (None: never); the rest is then `not_sent` (`gave_up`).
+        `give_up_after` seconds of it (None: never); the rest is then `not_sent` (`gave_up`). `pin`
+        is as for `stop_charge`, with one look for many commands.
         """
         opened = self._check_open()
-        _check_batch(commands, within, give_up_after)
+        check_batch(commands, within, give_up_after)
         lane = self._batch_lane(give_up_after)
         if within is not None:
             lane.end_in(within)
         outcomes: dict[int, StopOutcome] = {}
         try:
-            listed = await _read_all(commands)
+            listed = await read_all(commands)
             # That the batch gave up is told by the outcomes of the rest.
-            async with self._stream(opened, listed, lane) as stream:
+            async with self._stream(opened, listed, lane, None, pin) as stream:
                 with contextlib.suppress(BatchGaveUp):
                     async for outcome in stream:
                         outcomes[outcome.index] = outcome
@@ -194,6 +208,7 @@ class ThorClient:
         *,
         within: float | None = None,
         give_up_after: float | None = 60.0,
+        pin: bool = False,
     ) -> StopStream:
         """Stops charges as their commands come; use with `async with`, then `async for`.
 
@@ -201,31 +216,104 @@ class ThorClient:
         commands, however many there are. Yields one outcome for each command, as it completes.
         Raises, after the outcomes of all that it pulled, whatever the input raised, or
         `BatchGaveUp`: for an account error, an outage of `give_up_after` seconds (None: never), or
-        the end of `within` seconds before the end of the input.
+        the end of `within` seconds before the end of the input. `pin` is as for `stop_charge`, with
+        one look for many commands.
         """
         opened = self._check_open()
-        _check_batch(commands, within, give_up_after)
-        return self._stream(opened, commands, self._batch_lane(give_up_after), within)
+        check_batch(commands, within, give_up_after)
+        return self._stream(opened, commands, self._batch_lane(give_up_after), within, pin)
+
+    async def stop_and_confirm(
+        self, command: StopCharge, *, within: float = 60.0, pin: bool = False
+    ) -> Confirmation:
+        """Stops one charge, sent once, and watches for so many seconds what becomes of it.
+
+        `stopped` is proven: by a stop notification, or because the charge was in the running list
+        and then in two complete ones in a row no more. All who wait share one look at the list,
+        every 2 to 10 s. `pin` is as for `stop_charge`. Raises `NotSentError` and `RejectedError` as
+        `stop_charge` does, but for `NotInTransaction` and `WrongTransaction`: these are watched
+        too, and so is a stop that may have been relayed.
+        """
+        opened = self._check_open()
+        settings.check_seconds("within", within)
+        check_command(command, 0)
+        confirmation = await opened.confirming(opened.budget).confirm(
+            opened.lane, 0, command, self._plan.timeout, within, pin
+        )
+        outcome = confirmation.outcome
+        if outcome.error is not None and not is_watched(outcome):
+            raise outcome.error
+        return confirmation
+
+    def stop_and_confirm_stream(
+        self,
+        commands: Commands,
+        *,
+        within: float = 60.0,
+        give_up_after: float | None = 60.0,
+        pin: bool = False,
+    ) -> ConfirmationStream:
+        """`stop_and_confirm` for many; used as `stop_stream`, with a `Confirmation` for each.
+
+        `within` is the time of each command, from its pull. One that was not sent, or that Thor
+        refused, is `unconfirmed`; its `outcome` says why. While some wait for their proof others
+        are sent: up to 32 for each that may be in flight, in bounded memory.
+        """
+        opened = self._check_open()
+        check_batch(commands, within, give_up_after)
+        confirming = opened.confirming(RetryBudget())
+
+        def run(lane: Lane, index: int, command: StopCharge) -> Awaitable[Confirmation]:
+            check_command(command, index)
+            return confirming.confirm(lane, index, command, self._plan.timeout, within, pin)
+
+        lane = self._batch_lane(give_up_after)
+        return OutcomeStream(
+            commands, run, lane, self._max_in_flight, None, window=_WATCHED_AT_ONCE
+        )
+
+    async def running_charges(self, chargebox: str | None = None) -> list[RunningCharge]:
+        """The charges that run now, of all chargeboxes or of one, from `read_url`.
+
+        Raises a `ThorError` without a command when there is no complete list, within `timeout`; a
+        5xx is retried by the same policy as a stop's.
+        """
+        opened = self._check_open()
+        if chargebox is not None:
+            check_text("chargebox", chargebox, shown=True)
+        return _unless_error(await opened.running_charges(chargebox))
+
+    async def chargeboxes(self) -> list[Chargebox]:
+        """The chargeboxes of the account, from `read_url`; raises as `running_charges` does."""
+        return _unless_error(await self._check_open().chargeboxes())
+
+    def notify(self, body: bytes | str) -> StartNotification | StopNotification:
+        """Tells whoever confirms a stop what Thor has told your web app; returns it parsed.
+
+        `body` is that of Thor's request. A late or doubled one is harmless. Raises ValueError for
+        what is no notification of Thor's.
+        """
+        opened = self._check_open()
+        notification = parse_notification(body)
+        if isinstance(notification, StopNotification):
+            opened.lookout.told(notification)
+        return notification
 
     def _stream(
-        self, opened: _Open, commands: Commands, lane: Lane, within: float | None = None
+        self, opened: Opened, commands: Commands, lane: Lane, within: float | None, pin: bool
     ) -> StopStream:
-        call = self._stop_call(opened, RetryBudget())
+        budget = RetryBudget()
+        stop = opened.confirming(budget).stop_pinned if pin else opened.stops(budget).run
 
         def run(lane: Lane, index: int, command: StopCharge) -> Awaitable[StopOutcome]:
-            return call.run(lane, index, _check_command(command, index), self._timeout)
+            return stop(lane, index, check_command(command, index), self._plan.timeout)
 
         return OutcomeStream(commands, run, lane, self._max_in_flight, within)
 
-    def _stop_call(self, opened: _Open, budget: RetryBudget) -> StopCall:
-        return StopCall(
-            transport=opened.transport,
-            base_url=self._base_url,
-            key=self._key,
-            policy=self._policy,
-            budget=budget,
-            attempt_timeout=self._attempt_timeout,
-        )
+    def _timeout_or(self, timeout: float | None) -> float:
+        if timeout is None:
+            return self._plan.timeout
+        return settings.check_seconds("timeout", timeout)
 
     def _batch_lane(self, give_up_after: float | None) -> Lane:
         return self._new_lane(Lane(self._permits, is_batch=True, give_up_after=give_up_after))
@@ -234,7 +322,7 @@ class ThorClient:
         self._lanes.add(lane)
         return lane
 
-    def _check_open(self) -> _Open:
+    def _check_open(self) -> Opened:
         if self._open is None:
             raise RuntimeError("this ThorClient is not open: use `async with ThorClient() as thor`")
         self._open.check_home()
@@ -245,51 +333,7 @@ class ThorClient:
         return self._open
 
 
-class _Open(msgspec.Struct, frozen=True):
-    """What a client has only while it is open."""
-
-    loop: asyncio.AbstractEventLoop
-    process: int
-    transport: Transport
-    lane: Lane
-    budget: RetryBudget
-
-    def check_home(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if self.process != os.getpid() or loop is not self.loop:
-            raise RuntimeError(
-                "this ThorClient was entered on another event loop or in another process: "
-                "build and enter one in each"
-            )
-
-
-def _check_command(command: object, index: int) -> StopCharge:
-    if not isinstance(command, StopCharge):
-        raise TypeError(
-            f"command {index} must be a StopCharge, not a {type(command).__name__}: "
-            "build it with StopCharge(chargebox=..., connector=..., id_tag=...)"
-        )
-    return command
-
-
-def _check_batch(commands: object, within: object, give_up_after: object) -> None:
-    if isinstance(commands, StopCharge) or not isinstance(commands, Iterable | AsyncIterable):
-        raise TypeError(
-            f"commands must be an iterable of StopCharge, not a {type(commands).__name__}: "
-            "put a single one into a list, or use stop_charge"
-        )
-    if within is not None:
-        settings.check_seconds("within", within)
-    if give_up_after is not None and give_up_after != 0:
-        settings.check_seconds("give_up_after", give_up_after)
-
-
-async def _read_all(commands: Commands) -> list[StopCharge]:
-    if isinstance(commands, AsyncIterable):
-        listed = [command async for command in commands]
-    else:
-        listed = list(commands)
-    return [_check_command(command, index) for index, command in enumerate(listed)]
+def _unless_error(found: list[T] | ThorError) -> list[T]:
+    if isinstance(found, ThorError):
+        raise found
+    return found

@@ -37,12 +37,14 @@ class OutcomeStream(Generic[C, R]):
         lane: Lane,
         width: int,
         within: float | None,
+        *,
+        window: int = _WINDOW,
     ) -> None:
         self._source = aiter(commands) if isinstance(commands, AsyncIterable) else iter(commands)
         self._run = run
         self._lane = lane
         self._width = width
-        self._window = _WINDOW * width
+        self._window = window * width
         self._within = within
         self._is_entered = self._is_left = False
         self._ready: deque[R] = deque()

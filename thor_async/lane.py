@@ -83,6 +83,24 @@ class Lane:
         finally:
             self.resting -= 1
 
+    async def stay(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Waits for it without a permit, also once the lane is halted: only a cut ends that."""
+        if self.is_cut:
+            return
+        scope = asyncio.Timeout(None)
+        self.resting += 1
+        self.on_rest()
+        try:
+            self._on_wire.add(scope, math.inf)
+            async with scope:
+                await work()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        finally:
+            self._on_wire.discard(scope)
+            self.resting -= 1
+
     def refusal(self) -> NotSentError:
         """Why a command of this lane may not be sent any more."""
         reason = self.halted or "timeout"

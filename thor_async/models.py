@@ -46,11 +46,11 @@ class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True)
     not_after: datetime | None = None
 
     def __post_init__(self) -> None:
-        _check_text("chargebox", self.chargebox, shown=True)
-        _check_number("connector", self.connector, "connectors count from 1")
-        _check_text("id_tag", self.id_tag, shown=False)
+        check_text("chargebox", self.chargebox, shown=True)
+        check_number("connector", self.connector, "connectors count from 1")
+        check_text("id_tag", self.id_tag, shown=False)
         if self.transaction is not None:
-            _check_number("transaction", self.transaction, "leave it out when it is not known")
+            check_number("transaction", self.transaction, "leave it out when it is not known")
         if self.not_after is not None:
             _check_aware("not_after", self.not_after)
 
@@ -135,7 +135,7 @@ class StopOutcome(msgspec.Struct, frozen=True):
         )
 
 
-def _check_text(name: str, value: object, *, shown: bool) -> None:
+def check_text(name: str, value: object, *, shown: bool) -> None:
     """Refuses what cannot be an identifier; `shown` says whether the message may repeat it."""
     sight = f", not {value!r}" if shown else ""
     if type(value) is not str:
@@ -155,7 +155,8 @@ def _check_text(name: str, value: object, *, shown: bool) -> None:
         raise ValueError(f"{name} must be text that UTF-8 can encode{sight}: decode it anew")
 
 
-def _check_number(name: str, value: object, cure: str) -> None:
+def check_number(name: str, value: object, cure: str) -> None:
+    """Refuses what is no number of Thor's: these count from 1."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be an int of at least 1, not {value!r}: {cure}")
     if value > _LARGEST:

@@ -135,6 +135,8 @@ class Tries:
             await self._retry(attempt)
         if self.error is None:
             self._budget.give_back(self.attempts)
+        else:
+            self._tell()
 
     async def _retry(self, attempt: Attempt) -> None:
         made = True  # the bare try is tenacity's attempt 1
@@ -163,6 +165,13 @@ class Tries:
     def break_off(self, refusal: NotSentError) -> None:
         """Ends it in the middle: with the refusal if no try was begun, else nobody knows."""
         self._note(IndeterminateError("broken off") if self.attempts else refusal)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Lets the error say what is true of all tries together."""
+        if self.error is not None:
+            self.error.attempts = self.attempts
+            self.error.maybe_applied = self.maybe_applied
 
     def _note(self, error: ThorError | None) -> bool:
         """Takes in how a try ended; False when it was never sent and the error before it stands."""

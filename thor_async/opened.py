@@ -1,0 +1,113 @@
+"""What a client has only while it is open, and how its calls are put together from it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from .call import Calls, StopCall
+from .confirm import Confirming, Pins
+from .errors import NotSentError, ThorError
+from .lane import Lane
+from .lists import (
+    Chargebox,
+    RunningCharge,
+    ask_chargeboxes,
+    ask_running,
+    read_chargeboxes,
+    read_running,
+)
+from .lookout import Lookout
+from .protocol import Answer, Request
+from .retry import RetryBudget, RetryPolicy
+from .transport import Transport
+
+T = TypeVar("T")
+Parse = Callable[[Answer, str, float], list[T] | ThorError]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a client makes its requests, checked."""
+
+    key: Callable[[], str]
+    base_url: str
+    read_url: str
+    policy: RetryPolicy
+    timeout: float
+    attempt_timeout: float
+
+
+class Opened:
+    """The resources of an open client, on one loop and in one process."""
+
+    def __init__(self, plan: Plan, transport: Transport, lane: Lane) -> None:
+        self.transport = transport
+        self.lane = lane
+        self.budget = RetryBudget()
+        self._plan = plan
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self.lookout = Lookout(self._look, plan.policy.random)
+        self._pins = Pins(self.lookout, self.chargeboxes)
+
+    def check_home(self) -> None:
+        """RuntimeError on any other loop, and in any other process."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if self._process != os.getpid() or loop is not self._loop:
+            raise RuntimeError(
+                "this ThorClient was entered on another event loop or in another process: "
+                "build and enter one in each"
+            )
+
+    def stops(self, budget: RetryBudget) -> StopCall:
+        """How stops are made that share this budget of retries."""
+        return StopCall(self._calls(self._plan.policy, budget), self._plan.base_url)
+
+    def confirming(self, budget: RetryBudget) -> Confirming:
+        """As `stops`, for those that are pinned or watched."""
+        return Confirming(self.stops(budget), self.lookout, self._pins, self._loop.time())
+
+    async def running_charges(self, chargebox: str | None) -> list[RunningCharge] | ThorError:
+        return await self._read(
+            ask_running(self._plan.read_url, chargebox), read_running, self._plan.policy
+        )
+
+    async def chargeboxes(self) -> list[Chargebox] | ThorError:
+        return await self._read(
+            ask_chargeboxes(self._plan.read_url), read_chargeboxes, self._plan.policy
+        )
+
+    async def _look(self) -> list[RunningCharge] | ThorError:
+        # The next look is its retry.
+        once = msgspec.structs.replace(self._plan.policy, max_attempts=1)
+        try:
+            return await self._read(ask_running(self._plan.read_url), read_running, once)
+        except Exception as failure:
+            return NotSentError(f"the list was not asked for: {type(failure).__name__}")
+
+    async def _read(
+        self, asked: Request, parse: Parse[T], policy: RetryPolicy
+    ) -> list[T] | ThorError:
+        found: list[T] = []
+
+        def read(answer: Answer, key: str) -> ThorError | None:
+            listed = parse(answer, key, policy.now())
+            if isinstance(listed, ThorError):
+                return listed
+            found.extend(listed)
+            return None
+
+        until = self._loop.time() + self._plan.timeout
+        tries = await self._calls(policy, self.budget).make(self.lane, asked, until, read)
+        return found if tries.error is None else tries.error
+
+    def _calls(self, policy: RetryPolicy, budget: RetryBudget) -> Calls:
+        plan = self._plan
+        return Calls(self.transport, plan.key, policy, budget, plan.attempt_timeout)
