@@ -18,7 +18,6 @@ from .watch import Confirmation, Snapshot, Watch, is_watched
 
 T = TypeVar("T")
 
-_LOOK_FIRST = 2.0
 _KNOWN_FOR = 60.0
 
 ListChargeboxes = Callable[[], Awaitable[list[Chargebox] | ThorError]]
@@ -40,11 +39,7 @@ class Pins:
 
         That nothing runs there is only told by a list that was asked for at `since` or later.
         """
-        snapshot = await self._lookout.fresh()
-        if isinstance(snapshot, Snapshot) and not snapshot.there(
-            command.chargebox, command.connector
-        ):
-            snapshot = await self._lookout.since(since)
+        snapshot = await self._lookout.showing(command.chargebox, command.connector, since)
         if not isinstance(snapshot, Snapshot):
             why = snapshot.message if snapshot else "broken off"
             return NotSentError(f"the running list is not known: {why}", reason="pin")
@@ -103,8 +98,9 @@ class Confirming(msgspec.Struct, frozen=True):
         until = loop.time() + within
         watch = Watch(command)
         async with self.lookout.watching(watch):
-            first = lane.wait(self.lookout.fresh(), min(until, loop.time() + _LOOK_FIRST))
-            await _guarded(lane, first)
+            there = command.chargebox, command.connector
+            look = self.lookout.showing(*there, self.begun)
+            await _guarded(lane, lane.wait(look, min(until, self.lookout.patience())))
             ready: StopCharge | StopOutcome = command
             if pin:
                 ready = await self._pinned(lane, index, command, min(until, lane.until))

@@ -15,7 +15,7 @@ from .watch import Snapshot, Watch
 # Seconds for which a list is good enough to tell what runs before a stop is sent.
 _FRESH = 3.0
 _FIRST, _LONGEST, _GROWTH, _JITTER = 2.0, 10.0, 1.5, 1.2
-_LAST_LOOK = 1.0
+_PATIENCE, _LAST_LOOK = 2.0, 1.0
 
 Look = Callable[[], Awaitable[list[RunningCharge] | ThorError]]
 
@@ -60,9 +60,22 @@ class Lookout:
             watch.told(notification)
         self._wake()
 
-    async def fresh(self) -> Snapshot | ThorError | None:
-        """What the list says now, or said a few seconds ago."""
-        return await self.since(self._loop.time() - _FRESH)
+    def patience(self) -> float:
+        """How long a stop waits for a list that tells what runs before it: it matters more."""
+        is_looking = self._begun > self._last_begun
+        return (self._begun if is_looking else self._loop.time()) + _PATIENCE
+
+    async def showing(
+        self, chargebox: str, connector: int, since: float
+    ) -> Snapshot | ThorError | None:
+        """A list of the last seconds that shows a charge there, else one begun at `since` or later.
+
+        None if that look was broken off.
+        """
+        listed = await self._since(self._loop.time() - _FRESH)
+        if isinstance(listed, Snapshot) and not listed.there(chargebox, connector):
+            listed = await self._since(since)
+        return listed
 
     async def until_proven(self, watch: Watch, until: float) -> None:
         """Returns once the watch has its proof, or else soon after the last look, at `until`."""
@@ -74,9 +87,9 @@ class Lookout:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until + _LAST_LOOK):
                 if not proven.is_set():
-                    await self.since(until - _FIRST)
+                    await self._since(until - _FIRST)
 
-    async def since(self, begun: float) -> Snapshot | ThorError | None:
+    async def _since(self, begun: float) -> Snapshot | ThorError | None:
         """What a look that began then or later brought."""
         async with self._looking():
             while not self._is_since(begun):
@@ -124,9 +137,11 @@ class Lookout:
                     await self._sooner.wait()
 
     def _take_in(self, begun: float, charges: list[RunningCharge] | ThorError) -> None:
-        self._last_begun = begun
-        self._last = charges if isinstance(charges, ThorError) else Snapshot(begun, charges)
-        if isinstance(self._last, Snapshot):
+        if isinstance(charges, ThorError):
+            # As fresh as it ever gets, so that all who wait are told, and not each by its own look.
+            self._last_begun, self._last = self._loop.time(), charges
+        else:
+            self._last_begun, self._last = begun, Snapshot(begun, charges)
             for watch in self._watches:
                 watch.saw(self._last)
         self._wake()

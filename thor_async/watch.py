@@ -10,7 +10,7 @@ import msgspec
 
 from .errors import NotInTransaction, Verdict, WrongTransaction
 from .lists import RunningCharge
-from .models import OutcomeRecord, StopCharge, StopOutcome
+from .models import NextStep, OutcomeRecord, StopCharge, StopOutcome
 from .notifications import StopNotification
 
 State = Literal["stopped", "refused", "still_running", "unconfirmed"]
@@ -46,10 +46,17 @@ class Confirmation(msgspec.Struct, frozen=True):
     evidence: str
     outcome: StopOutcome
 
+    @property
+    def next_step(self) -> NextStep:
+        """What to do now, in the words of a `StopOutcome`; `done` only when it is proven."""
+        if self.state == "stopped":
+            return "done"
+        return "check" if is_watched(self.outcome) else self.outcome.next_step
+
     def record(self) -> ConfirmationRecord:
         """This confirmation as one flat, msgspec-encodable row."""
-        outcome = msgspec.structs.asdict(self.outcome.record())
-        return ConfirmationRecord(**outcome, state=self.state, evidence=self.evidence)
+        row = msgspec.structs.asdict(self.outcome.record()) | {"next_step": self.next_step}
+        return ConfirmationRecord(**row, state=self.state, evidence=self.evidence)
 
 
 class Snapshot:

@@ -33,7 +33,7 @@ class Notifications(msgspec.Struct, frozen=True):
     other; `lost` and `doubled` are probabilities. Raises ValueError for bad ones.
     """
 
-    to: str | Callable[[bytes], None]
+    to: str | Callable[[bytes], object]
     delay: tuple[float, float] = (0.0, 0.0)
     lost: float = 0.0
     doubled: float = 0.0
@@ -134,7 +134,7 @@ class Post:
             delay = self._dice.uniform(*notifications.delay)
             self._clock.later(delay, partial(self._deliver, notifications.to, body))
 
-    def _deliver(self, to: str | Callable[[bytes], None], body: bytes) -> None:
+    def _deliver(self, to: str | Callable[[bytes], object], body: bytes) -> None:
         if callable(to):
             to(body)
         elif self._session is not None:
