@@ -513,6 +513,15 @@ async def test_a_batch_looks_again_when_what_it_knows_is_old(here: World) -> Non
 
 
 @under_virtual_time
+async def test_a_list_that_fails_slowly_is_waited_for_once(here: World) -> None:
+    here.thor.faults = Faults(latency=(100.0, 100.0))
+    commands = [here.charge(f"box-{n}", known=False)[1] for n in range(200)]
+    outcomes = await here.client.stop_many(commands, pin=True)
+    assert {getattr(outcome.error, "reason", None) for outcome in outcomes} == {"pin"}
+    assert here.loop.time() == pytest.approx(10.0, abs=0.1)
+
+
+@under_virtual_time
 async def test_no_list_no_pinned_stop(here: World) -> None:
     here.thor.lists = Lists(error=1.0)
     commands = [here.charge(f"box-{n}", known=False)[1] for n in range(200)]

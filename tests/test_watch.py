@@ -134,6 +134,7 @@ def test_what_is_proof(facts: tuple[Fact, ...], state: str, evidence: str) -> No
         (([OURS], *PAST), "no complete running list"),
         ((*PAST, [], [], []), "never seen"),
         (([OURS], *PAST, []), "absent from a single one"),
+        (([OURS], *PAST, [], [OURS], []), "absent from a single one"),
         (([OURS], [], [], *PAST), "no complete running list"),
         (([OURS], "sent", [], [], "answered"), "no complete running list"),
         (([OURS], "sent", [], "answered", []), "absent from a single one"),
