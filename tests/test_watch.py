@@ -87,7 +87,7 @@ def play(
     for now, fact in enumerate(facts):
         match fact:
             case "sent":
-                watch.sent(command.transaction)
+                watch.sent()
             case "answered":
                 watch.answered(said, now)
             case StopNotification():
@@ -183,26 +183,17 @@ def test_without_a_transaction(facts: tuple[Fact, ...], state: str) -> None:
 
 def test_a_transaction_is_one_of_its_chargebox() -> None:
     watch = Watch(KNOWN)
-    watch.sent(OURS)
+    watch.sent()
     watch.answered(outcome(), 0)
     for now in (1, 2, 3):
         watch.saw(Snapshot(now, [charge(OURS, "B")]))
     assert watch.conclude(outcome()).state == "unconfirmed"
 
 
-def test_a_transaction_that_was_filled_in_is_the_one_to_watch() -> None:
-    watch = Watch(UNKNOWN)
-    watch.saw(Snapshot(0, [charge(OURS)]))
-    watch.sent(OURS)
-    watch.answered(outcome(), 1)
-    watch.saw(Snapshot(2, [charge(NEXT)]))
-    assert watch.state == "stopped"
-
-
 def test_a_list_that_was_asked_for_before_the_answer_proves_no_absence() -> None:
     watch = Watch(KNOWN)
     watch.saw(Snapshot(0, [charge(OURS)]))
-    watch.sent(OURS)
+    watch.sent()
     watch.answered(outcome(), 1.0)
     watch.saw(Snapshot(0.5, []))
     watch.saw(Snapshot(1.0, []))
@@ -215,7 +206,7 @@ def test_a_list_that_was_asked_for_before_the_answer_proves_no_absence() -> None
 
 def test_what_is_proven_stays() -> None:
     watch = Watch(KNOWN)
-    watch.sent(OURS)
+    watch.sent()
     watch.answered(outcome(), 0)
     watch.told(ended(OURS))
     watch.told(refused())

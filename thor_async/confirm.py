@@ -106,7 +106,7 @@ class Confirming(msgspec.Struct, frozen=True):
                 ready = await self._pinned(lane, index, command, min(until, lane.until))
             if isinstance(ready, StopOutcome):
                 return watch.conclude(ready)
-            watch.sent(ready.transaction)
+            watch.sent()
             outcome = await self.call.run(lane, index, ready, min(timeout, until - loop.time()))
             if is_watched(outcome):
                 watch.answered(outcome, loop.time())

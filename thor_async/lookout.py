@@ -126,7 +126,6 @@ class Lookout:
             await self._until_due()
             self._begun = self._loop.time()
             self._due = self._begun + self._interval * self._random(1.0, _JITTER)
-            self._interval = min(self._interval * _GROWTH, _LONGEST)
             self._take_in(self._begun, await self._look())
 
     async def _until_due(self) -> None:
@@ -141,6 +140,7 @@ class Lookout:
             # As fresh as it ever gets, so that all who wait are told, and not each by its own look.
             self._last_begun, self._last = self._loop.time(), charges
         else:
+            self._interval = min(self._interval * _GROWTH, _LONGEST)
             self._last_begun, self._last = begun, Snapshot(begun, charges)
             for watch in self._watches:
                 watch.saw(self._last)

@@ -113,11 +113,9 @@ class Watch:
         self._ended: set[int] = set()
         self._was_refused = False
 
-    def sent(self, transaction: int | None) -> None:
-        """The stop is about to be sent, perhaps with a transaction that was filled in."""
+    def sent(self) -> None:
+        """The stop is about to be sent: later lists do not tell any more which charge is meant."""
         self._is_sent = True
-        if transaction is not None:
-            self._transaction = transaction
 
     def answered(self, outcome: StopOutcome, now: float) -> None:
         """What came of the stop. From now on, absence counts."""
