@@ -1,25 +1,30 @@
 """What users would write to stop many charges, each way with as little code as it needs.
 
 `python -m benchmarks.contenders NAME ADDRESS LOOP` is one of them in a process of its own: for each
-number on standard input it stops that many charges, and prints what that took.
+number on standard input it stops that many charges, and prints as JSON what that took: `seconds`,
+`cpu` seconds, and `peak_kib`, the most memory that it ever held.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from .processes import peak_kib
+from .report import extra
+
 IN_FLIGHT = 64
+LOOPS = ("asyncio", "uvloop")
 KEY = "key"
 HEADERS = {"Content-Type": "application/json", "X-Api-Key": KEY}
 
 Body = dict[str, Any]
+Took = dict[str, float]
 Post = Callable[[Body], Awaitable[int]]
 Run = Callable[[int], Awaitable[int]]
 """Stops so many charges, and says how many were answered 200."""
@@ -55,7 +60,10 @@ async def library(url: str) -> AsyncIterator[Run]:
         async def run(count: int) -> int:
             commands = (StopCharge(**body) for body in bodies(count))
             async with thor.stop_stream(commands) as stream:
-                return sum([outcome.verdict == "relayed" async for outcome in stream])
+                done = 0
+                async for outcome in stream:
+                    done += outcome.verdict == "relayed"
+                return done
 
         yield run
 
@@ -119,88 +127,98 @@ async def gather(url: str) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def aiohttp_retry(url: str) -> AsyncIterator[Run]:
+    """Retries any 5xx by itself, and a POST too."""
     import aiohttp
     from aiohttp_retry import ExponentialRetry, RetryClient
 
-    options = ExponentialRetry(attempts=3, statuses={500, 502, 503, 504})
     async with (
         aiohttp.ClientSession(headers=HEADERS) as session,
-        RetryClient(client_session=session, retry_options=options) as client,
+        RetryClient(session, retry_options=ExponentialRetry(attempts=3)) as client,
     ):
 
         async def post(body: Body) -> int:
             async with client.post(f"{url}/charges/stop", json=body) as response:
                 await response.read()
-                return response.status
+                status: int = response.status
+                return status
 
         yield lambda count: pool(post, count)
+
+
+@asynccontextmanager
+async def raising(url: str) -> AsyncIterator[Post]:
+    """A post over aiohttp for a decorator that retries: any status but 2xx and 3xx is raised."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(headers=HEADERS) as session:
+
+        async def post(body: Body) -> int:
+            async with session.post(f"{url}/charges/stop", json=body) as response:
+                response.raise_for_status()
+                await response.read()
+                return response.status
+
+        yield post
+
+
+def is_5xx(error: BaseException) -> bool:
+    """Whether it is aiohttp's error for an answer to be retried."""
+    return getattr(error, "status", 0) >= 500
+
+
+def retry_by_tenacity(is_retried: Callable[[BaseException], bool]) -> Callable[[Post], Post]:
+    import tenacity
+
+    return tenacity.retry(
+        stop=tenacity.stop_after_attempt(3),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
+        retry=tenacity.retry_if_exception(is_retried),
+        reraise=True,
+    )
 
 
 @asynccontextmanager
 async def aiohttp_tenacity(url: str) -> AsyncIterator[Run]:
-    import aiohttp
-    import tenacity
-
-    async with aiohttp.ClientSession(headers=HEADERS) as session:
-
-        @tenacity.retry(
-            stop=tenacity.stop_after_attempt(3),
-            wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
-            retry=tenacity.retry_if_exception_type(aiohttp.ClientError),
-        )
-        async def post(body: Body) -> int:
-            async with session.post(f"{url}/charges/stop", json=body) as response:
-                response.raise_for_status()
-                await response.read()
-                return response.status
-
-        yield lambda count: pool(post, count)
+    async with raising(url) as post:
+        retried = retry_by_tenacity(is_5xx)(post)
+        yield lambda count: pool(retried, count)
 
 
 @asynccontextmanager
 async def aiohttp_stamina(url: str) -> AsyncIterator[Run]:
-    import aiohttp
     import stamina
 
-    async with aiohttp.ClientSession(headers=HEADERS) as session:
-
-        @stamina.retry(on=aiohttp.ClientError, attempts=3)
-        async def post(body: Body) -> int:
-            async with session.post(f"{url}/charges/stop", json=body) as response:
-                response.raise_for_status()
-                await response.read()
-                return response.status
-
-        yield lambda count: pool(post, count)
+    async with raising(url) as post:
+        retried: Post = stamina.retry(on=is_5xx, attempts=3)(post)
+        yield lambda count: pool(retried, count)
 
 
 @asynccontextmanager
 async def httpx_tenacity(url: str) -> AsyncIterator[Run]:
     import httpx
-    import tenacity
 
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
     async with httpx.AsyncClient(headers=HEADERS, limits=limits) as client:
 
-        @tenacity.retry(
-            stop=tenacity.stop_after_attempt(3),
-            wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
-            retry=tenacity.retry_if_exception_type(httpx.HTTPError),
-        )
         async def post(body: Body) -> int:
             response = await client.post(f"{url}/charges/stop", json=body)
             response.raise_for_status()
-            return response.status_code
+            status: int = response.status_code
+            return status
 
-        yield lambda count: pool(post, count)
+        def is_retried(error: BaseException) -> bool:
+            return isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error
+
+        retried = retry_by_tenacity(is_retried)(post)
+        yield lambda count: pool(retried, count)
 
 
 @asynccontextmanager
 async def niquests(url: str) -> AsyncIterator[Run]:
+    """Without retries."""
     import niquests
 
-    async with niquests.AsyncSession(pool_maxsize=IN_FLIGHT) as session:
-        session.headers.update(HEADERS.items())
+    async with niquests.AsyncSession(pool_maxsize=IN_FLIGHT, headers=HEADERS) as session:
 
         async def post(body: Body) -> int:
             response = await session.post(f"{url}/charges/stop", json=body)
@@ -211,6 +229,7 @@ async def niquests(url: str) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def pyreqwest(url: str) -> AsyncIterator[Run]:
+    """Without retries; its HTTP is Rust's, and not under Python's lock."""
     from pyreqwest.client import ClientBuilder
 
     async with ClientBuilder().default_headers(HEADERS).build() as client:
@@ -218,7 +237,8 @@ async def pyreqwest(url: str) -> AsyncIterator[Run]:
         async def post(body: Body) -> int:
             response = await client.post(f"{url}/charges/stop").body_json(body).build().send()
             await response.bytes()
-            return response.status
+            status: int = response.status
+            return status
 
         yield lambda count: pool(post, count)
 
@@ -242,31 +262,39 @@ CONTENDERS = {
 
 async def contend(name: str, url: str) -> None:
     loop = asyncio.get_running_loop()
-    async with CONTENDERS[name](url) as run:
-        print(json.dumps({}), flush=True)
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
-            count = int(line)
-            await run(2 * IN_FLIGHT)  # connections, caches
-            started, cpu = time.perf_counter(), time.process_time()
-            done = await run(count)
-            took = {
-                "seconds": time.perf_counter() - started,
-                "cpu": time.process_time() - cpu,
-                "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            }
-            if done != count:
-                raise SystemExit(f"{name}: {count - done} of {count} were not answered 200")
-            print(json.dumps(took), flush=True)
+    with extra():
+        async with CONTENDERS[name](url) as run:
+            print(json.dumps(name), flush=True)
+            while line := await loop.run_in_executor(None, sys.stdin.readline):
+                print(json.dumps(await timed(run, int(line))), flush=True)
+
+
+async def timed(run: Run, count: int) -> Took:
+    started, cpu = time.perf_counter(), time.process_time()
+    done = await run(count)
+    took = {
+        "seconds": time.perf_counter() - started,
+        "cpu": time.process_time() - cpu,
+        "peak_kib": peak_kib(),
+    }
+    if done != count:
+        raise SystemExit(f"{count - done} of {count} were not answered 200")
+    return took
+
+
+def runner_of(loop: str) -> Callable[..., Any]:
+    """What runs a coroutine on that loop, one of `LOOPS`."""
+    if loop == "asyncio":
+        return asyncio.run
+    with extra():
+        import uvloop
+    run: Callable[..., Any] = uvloop.run
+    return run
 
 
 def main() -> None:
     name, url, loop = sys.argv[1:]
-    if loop == "uvloop":
-        import uvloop
-
-        uvloop.run(contend(name, url))
-    else:
-        asyncio.run(contend(name, url))
+    runner_of(loop)(contend(name, url))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The server to measure against: as little as HTTP allows, in a process of its own.
 
-`python -m benchmarks.server` prints its address. A request's latency and status are drawn in the
-order of arrival from a generator with a seed; `GET /stats` says what was drawn and what it cost.
+`python -m benchmarks.server` prints its address, as JSON. A request's latency and status are drawn
+in the order of arrival from a generator with a seed; `GET /stats` says what was drawn and what it
+cost.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import contextlib
 import json
 import math
 import random
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-_DOWN = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+from .processes import Process
+from .report import extra
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+DOWN = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 LATENCIES: dict[str, Callable[[random.Random], float]] = {
     "none": lambda dice: 0.0,
@@ -43,7 +45,7 @@ class Draws:
         latency = self._draw(self._dice)
         self.latencies.append(latency)
         fails = self._failing and self._dice.random() < self._failing
-        return latency, _DOWN if fails else _OK
+        return latency, DOWN if fails else OK
 
     def stats(self) -> bytes:
         latencies, self.latencies = self.latencies, []
@@ -89,7 +91,8 @@ async def serve(latency: str, failing: float) -> None:
     draws = Draws(latency, failing)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(draws), "127.0.0.1", 0, backlog=1024)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    print(json.dumps(address), flush=True)
     await server.serve_forever()
 
 
@@ -109,15 +112,8 @@ class Server:
 @contextlib.contextmanager
 def running(latency: str = "none", failing: float = 0.0) -> Iterator[Server]:
     """A server in a process of its own, for as long as the block lasts."""
-    arguments = ["--latency", latency, "--failing", str(failing)]
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.server", *arguments], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        try:
-            yield Server(process.stdout.readline().strip())
-        finally:
-            process.kill()
+    with Process("server", "--latency", latency, "--failing", str(failing)) as process:
+        yield Server(process.read())
 
 
 def main() -> None:
@@ -125,8 +121,8 @@ def main() -> None:
     parser.add_argument("--latency", choices=LATENCIES, default="none")
     parser.add_argument("--failing", type=float, default=0.0, help="share of 503")
     args = parser.parse_args()
-    import uvloop
-
+    with extra():
+        import uvloop
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(serve(args.latency, args.failing))
 

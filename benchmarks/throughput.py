@@ -1,121 +1,134 @@
 """Stops a second, beside what users would otherwise write: `python -m benchmarks.throughput`.
 
 Every contender has a process of its own and takes its turn, in short chunks, against the same
-server, so that the noise of the machine meets all alike. Ratios are of chunks of the same round.
+server, so that the noise of the machine meets all alike; ratios are of chunks of the same round. A
+process is up to a tenth faster or slower for all its life, by where its memory lies: so all of them
+are started anew for each heat.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import subprocess
-import sys
 from collections import defaultdict
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 from . import server
-from .contenders import CONTENDERS, IN_FLIGHT
-from .report import print_table, quartiles, write_json
+from .contenders import CONTENDERS, IN_FLIGHT, LOOPS, Took
+from .processes import Process
+from .report import Figure, arguments, print_figures, print_table, quartiles, spread, write_json
 
-LOOPS = ("asyncio", "uvloop")
-Took = dict[str, float]
+RETRYING = ("aiohttp_retry", "aiohttp_tenacity", "aiohttp_stamina")
+# It takes longer than all others together, so it is in the first round of each heat only. (In a
+# shorter chunk it would be slower than it is: its pool looks at every idle connection.)
+SLOW = "httpx_tenacity"
 
-
-class Contender:
-    """A process that stops charges when told to."""
-
-    def __init__(self, name: str, url: str, loop: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contenders", name, url, loop],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._read()
-
-    def run(self, count: int) -> Took:
-        assert self._process.stdin
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _read(self) -> Took:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("a contender has died; see above")
-        took: Took = json.loads(line)
-        return took
+Chunks = dict[str, list[Took]]
 
 
-def measure(names: list[str], loop: str, rounds: int, chunk: int) -> dict[str, Any]:
-    """The chunks of every contender, round by round, and the server's share of a CPU."""
-    chunks: dict[str, list[Took]] = defaultdict(list)
-    with server.running() as thor:
-        contenders = {name: Contender(name, thor.base_url, loop) for name in names}
-        cpu = thor.stats()["cpu"]
-        for _ in range(rounds):
-            for name in random.sample(names, len(names)):
-                chunks[name].append(contenders[name].run(chunk))
-        cpu = thor.stats()["cpu"] - cpu
-        for contender in contenders.values():
-            contender.close()
-    fastest = min(sum(took["seconds"] for took in chunks[name]) for name in names)
-    served = (chunk + 2 * IN_FLIGHT) / chunk
+def take_turn(contender: Process, thor: server.Server, count: int) -> Took:
+    """One chunk: what it took of the contender, and of the server meanwhile."""
+    contender.ask(IN_FLIGHT)  # opens again what has been idle for too long
+    before = thor.stats()["cpu"]
+    took: Took = contender.ask(count)
+    served = thor.stats()["cpu"] - before
     return {
-        "loop": loop,
-        "chunk": chunk,
-        "chunks": chunks,
-        "server_share": cpu / len(names) / (fastest * served),
+        "rate": count / took["seconds"],
+        "cpu_us": took["cpu"] / count * 1e6,
+        "peak_mib": took["peak_kib"] / 1024,
+        "server_share": served / took["seconds"],
     }
 
 
-def summarize(result: dict[str, Any]) -> list[list[str]]:
-    chunks, count = result["chunks"], result["chunk"]
-    rows = []
-    for name, each in chunks.items():
-        rates = quartiles([count / took["seconds"] for took in each])
-        pairs = zip(chunks["library"], each, strict=True)
-        ratios = quartiles([other["seconds"] / library["seconds"] for library, other in pairs])
-        cpu = quartiles([took["cpu"] / count * 1e6 for took in each])
-        rows.append(
-            [
-                name,
-                f"{rates[1]:,.0f}",
-                f"{ratios[1]:.2f}",
-                f"{ratios[0]:.2f}-{ratios[2]:.2f}",
-                f"{cpu[1]:.0f}",
-                f"{each[-1]['peak_kib'] / 1024:.0f}",
-            ]
-        )
-    return sorted(rows, key=lambda row: float(row[2]))
+def run_heat(names: list[str], loop: str, rounds: int, chunk: int, chunks: Chunks) -> None:
+    """Adds the chunks of one life of all processes."""
+    with ExitStack() as stack:
+        thor = stack.enter_context(server.running())
+        processes = {
+            name: stack.enter_context(Process("contenders", name, thor.base_url, loop))
+            for name in names
+        }
+        for process in processes.values():
+            process.read()
+        for turn in range(rounds):
+            number = len(chunks["library"])
+            for name in random.sample(names, len(names)):
+                if name != SLOW or turn == 0:
+                    took = take_turn(processes[name], thor, chunk)
+                    chunks[name].append({"round": number, **took})
+
+
+def measure(names: list[str], loop: str, heats: int, rounds: int, chunk: int) -> Chunks:
+    chunks: Chunks = defaultdict(list)
+    for _ in range(heats):
+        run_heat(names, loop, rounds, chunk, chunks)
+    return chunks
+
+
+def ratios(chunks: Chunks, name: str) -> list[float]:
+    """The library's rate over that contender's, round by round."""
+    library = {took["round"]: took["rate"] for took in chunks["library"]}
+    return [library[took["round"]] / took["rate"] for took in chunks[name]]
+
+
+def summarize(chunks: Chunks) -> list[list[str]]:
+    """A row for each contender, the fastest first."""
+
+    def median(name: str, key: str) -> float:
+        return quartiles([took[key] for took in chunks[name]])[1]
+
+    return [
+        [
+            name,
+            f"{median(name, 'rate'):,.0f}",
+            f"{quartiles(ratios(chunks, name))[1]:.2f}",
+            spread(ratios(chunks, name)),
+            f"{median(name, 'cpu_us'):.0f}",
+            f"{max(took['peak_mib'] for took in chunks[name]):.0f}",
+            f"{median(name, 'server_share'):.0%}",
+        ]
+        for name in sorted(chunks, key=lambda name: quartiles(ratios(chunks, name))[1])
+    ]
+
+
+def find_figures(loop: str, chunks: Chunks) -> list[Figure]:
+    """The figures to reach, as far as their contenders ran."""
+    medians = {name: quartiles(ratios(chunks, name))[1] for name in chunks}
+    peers = [medians[name] for name in RETRYING if name in medians]
+    measured = {
+        "tuned raw aiohttp pool": (0.95, medians.get("tuned")),
+        "naive raw aiohttp pool": (1.00, medians.get("naive")),
+        "best retrying peer on aiohttp": (1.25, min(peers, default=None)),
+        "httpx with tenacity": (8.0, medians.get("httpx_tenacity")),
+    }
+    return [
+        Figure(f"throughput, library / {name} ({loop})", limit, ratio, at_least=True)
+        for name, (limit, ratio) in measured.items()
+        if ratio is not None
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--chunk", type=int, default=1000, help="requests in one turn")
+    parser = arguments(__doc__)
+    parser.add_argument("--heats", type=int, default=8, help="lives of all processes")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each in a heat")
+    parser.add_argument("--chunk", type=int, default=500, help="requests in one turn")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME")
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=LOOPS)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     names = [name for name in CONTENDERS if not args.only or name in {*args.only, "library"}]
-    results = [measure(names, loop, args.rounds, args.chunk) for loop in args.loops]
-    for result in results:
-        print(f"\n{result['loop']}, {IN_FLIGHT} in flight, {args.rounds} rounds of {args.chunk}")
+    results: dict[str, Any] = {}
+    figures: list[Figure] = []
+    for loop in args.loops:
+        results[loop] = measure(names, loop, args.heats, args.rounds, args.chunk)
+        figures += find_figures(loop, results[loop])
+        print(f"\n{loop}, {IN_FLIGHT} in flight: {args.heats} heats of {args.rounds} rounds")
         print_table(
-            ["", "a second", "library is faster by", "quartiles", "CPU us each", "peak MiB"],
-            summarize(result),
+            ["", "a second", "library/it", "quartiles", "CPU us", "peak MiB", "server's CPU"],
+            summarize(results[loop]),
         )
-        print(f"the server's share of a CPU beside the fastest: {result['server_share']:.0%}")
-    write_json(args.json, results)
+    print_figures(figures)
+    write_json(args.json, {"figures": figures, "chunks": results})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""Microseconds that each layer adds to a command: `python -m benchmarks.overhead`, by pyperf.
+
+No socket: a transport answers at once. What is above a layer is measured with it, and subtracted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+from unittest import mock
+
+import thor_async.client
+from thor_async import RetryPolicy, StopCharge, StopOutcome, ThorClient, ThorError, Verdict
+from thor_async.lane import Lane
+from thor_async.permits import Permits
+from thor_async.protocol import Answer, Request, ask_stop, read_stop
+from thor_async.retry import RetryBudget, Tries
+
+from .report import Figure, arguments, extra, print_figures, print_table, write_json
+
+URL = "http://127.0.0.1:1"
+COMMAND = StopCharge("EaJ7cU9NJ3YkTNgy", 2, "0012847382", 52)
+OK = Answer(200, b"{}", "application/json")
+SECRETS = ("key", COMMAND.id_tag)
+
+Call = Callable[[], Awaitable[Any]]
+Opened = Callable[[], AbstractAsyncContextManager[Call]]
+
+
+class InstantTransport:
+    """In the place of the library's: what is left is the cost of all but HTTP."""
+
+    is_closed = False
+
+    async def close(self) -> None: ...
+
+    async def send(
+        self, request: Request, key: str, scope: asyncio.Timeout, seconds: float
+    ) -> Answer:
+        async with scope:
+            return OK
+
+
+def encode() -> Request:
+    return ask_stop(URL, COMMAND)
+
+
+def read_outcome() -> StopOutcome:
+    error = read_stop(OK, SECRETS, 0.0)
+    return StopOutcome(COMMAND, 0, Verdict.RELAYED, error, 1, 0.0, False)
+
+
+async def attempt() -> ThorError | None:
+    return None
+
+
+@asynccontextmanager
+async def bare() -> AsyncIterator[Call]:
+    yield attempt
+
+
+@asynccontextmanager
+async def policy() -> AsyncIterator[Call]:
+    settings, budget = RetryPolicy(), RetryBudget()
+
+    async def call() -> None:
+        await Tries(settings, budget, rest=asyncio.sleep, left=lambda: 30.0).run(attempt)
+
+    yield call
+
+
+@asynccontextmanager
+async def permit() -> AsyncIterator[Call]:
+    lane = Lane(Permits(32), is_batch=True, give_up_after=60.0)
+    until = asyncio.get_running_loop().time() + 3600
+
+    async def request(scope: asyncio.Timeout, seconds: float) -> ThorError | None:
+        async with scope:
+            return None
+
+    yield lambda: lane.send(request, until, 10.0)
+    lane.close()
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[ThorClient]:
+    with mock.patch.object(thor_async.client, "Transport", return_value=InstantTransport()):
+        async with ThorClient("key", base_url=URL) as thor:
+            yield thor
+
+
+@asynccontextmanager
+async def single() -> AsyncIterator[Call]:
+    async with client() as thor:
+        yield lambda: thor.stop_charge(COMMAND)
+
+
+def time_calls(opened: Opened, loops: int) -> float:
+    """Seconds of so many calls, one after the other."""
+
+    async def main() -> float:
+        async with opened() as call:
+            started = time.perf_counter()
+            for _ in range(loops):
+                await call()
+            return time.perf_counter() - started
+
+    return asyncio.run(main())
+
+
+def time_stream(loops: int) -> float:
+    """Seconds of a batch of so many commands."""
+
+    async def main() -> float:
+        async with client() as thor:
+            started = time.perf_counter()
+            async with thor.stop_stream(COMMAND for _ in range(loops)) as stream:
+                async for _ in stream:
+                    pass
+            return time.perf_counter() - started
+
+    return asyncio.run(main())
+
+
+def layers(us: dict[str, float]) -> dict[str, float]:
+    """What each layer adds, from what was measured."""
+    return {
+        "encode": us["encode"],
+        "policy on success": us["policy"] - us["bare"],
+        "permit and lane": us["permit"] - us["bare"],
+        "outcome": us["outcome"],
+        "a whole single call": us["single"],
+        "fan-out, a command": us["stream"] - us["single"],
+        "a whole command of a stream": us["stream"],
+    }
+
+
+def measure(runner: Any) -> dict[str, Any]:
+    """A pyperf benchmark for each; in a worker only the one that it is for."""
+    benches = {"encode": runner.bench_func("encode", encode)}
+    for opened in (bare, policy, permit, single):
+        name = opened.__name__
+        benches[name] = runner.bench_time_func(name, lambda n, opened=opened: time_calls(opened, n))
+    benches["outcome"] = runner.bench_func("outcome", read_outcome)
+    benches["stream"] = runner.bench_time_func("stream", time_stream)
+    return benches
+
+
+def main() -> None:
+    with extra():
+        import pyperf
+    # pyperf has an argument parser of its own, which its workers share.
+    runner = pyperf.Runner(
+        processes=8,
+        values=3,
+        program_args=("-m", "benchmarks.overhead"),
+        _argparser=arguments(__doc__),
+    )
+    benches = measure(runner)
+    if runner.args.worker:
+        return
+    us = {name: bench.median() * 1e6 for name, bench in benches.items()}
+    added = layers(us)
+    print()
+    print_table(["", "us"], [[name, f"{cost:.2f}"] for name, cost in added.items()])
+    figures = [
+        Figure("policy cost of a call that succeeds", 3.0, added["policy on success"], " us")
+    ]
+    print_figures(figures)
+    write_json(runner.args.json, {"figures": figures, "us": us, "layers_us": added})
+
+
+if __name__ == "__main__":
+    main()

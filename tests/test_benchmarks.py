@@ -1,0 +1,257 @@
+"""What the benchmarks compute, by known values, and the smallest runs that need no extra."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import latency, memory, outage, overhead, report, server, startup, throughput
+from benchmarks.contenders import CONTENDERS
+from benchmarks.processes import peak_kib
+from benchmarks.report import Figure
+from thor_async import NotSentError, StopCharge, StopOutcome, Verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([7.0], (7, 7, 7)), ([1.0, 2.0], (1.25, 1.5, 1.75)), ([5.0, 1.0, 4.0, 2.0, 3.0], (2, 3, 4))],
+)
+def test_quartiles(values: list[float], expected: tuple[float, ...]) -> None:
+    assert report.quartiles(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("measured", "at_least", "is_reached"),
+    [(1.0, True, True), (0.99, True, False), (1.0, False, False), (0.99, False, True)],
+)
+def test_a_figure_is_reached_on_its_side_of_the_limit(
+    measured: float, at_least: bool, is_reached: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = Figure("this", 1.0, measured, " s", at_least)
+    assert figure.is_reached is is_reached
+    report.print_figures([figure])
+    row = capsys.readouterr().out.splitlines()[-1].split("  ")
+    assert row[0] == "this"
+    assert row[-1].strip() == ("reached" if is_reached else "NOT reached")
+
+
+def test_what_is_not_installed_is_in_the_extra() -> None:
+    with pytest.raises(SystemExit, match=r"nowhere is not installed.*\[bench\]"), report.extra():
+        __import__("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("latencies", "in_flight", "seconds"),
+    [
+        ([0.02] * 6, 2, 0.06),
+        ([0.02] * 7, 2, 0.08),
+        ([3.0, 1.0, 1.0, 1.0], 2, 3.0),
+        ([1.0, 1.0, 3.0], 2, 4.0),  # in the order of arrival, not the best order
+        ([], 64, 0.0),
+    ],
+)
+def test_the_ideal_schedule(latencies: list[float], in_flight: int, seconds: float) -> None:
+    assert latency.ideal_seconds(latencies, in_flight) == pytest.approx(seconds)
+
+
+def test_the_latencies_are_what_they_are_said_to_be() -> None:
+    dice = random.Random(2)
+    drawn = sorted(server.LATENCIES["lognormal"](dice) for _ in range(20_000))
+    assert drawn[10_000] == pytest.approx(0.05, rel=0.05)
+    assert drawn[19_800] == pytest.approx(1.0, rel=0.1)
+    assert server.LATENCIES["constant"](dice) == latency.CONSTANT
+
+
+def test_p99_and_the_median_of_turns() -> None:
+    assert latency.p99([float(n) for n in range(101)]) == 99
+    rows = [latency.Row("asyncio", "library", "constant", 0.0, n, 1.0 - n / 10) for n in (1, 3, 2)]
+    assert latency.median(rows)[4:] == (2, 0.7)
+
+
+def chunks(**rates: list[tuple[int, float]]) -> throughput.Chunks:
+    return {
+        name: [
+            {"round": number, "rate": rate, "cpu_us": 9.0, "peak_mib": 30.0, "server_share": 0.1}
+            for number, rate in each
+        ]
+        for name, each in rates.items()
+    }
+
+
+def test_throughput_is_compared_round_by_round() -> None:
+    found = chunks(
+        library=[(0, 100), (1, 300), (2, 200)],
+        tuned=[(0, 100), (1, 200), (2, 400)],
+        httpx_tenacity=[(1, 30)],
+    )
+    assert throughput.ratios(found, "tuned") == [1.0, 1.5, 0.5]
+    assert throughput.ratios(found, "httpx_tenacity") == [10.0]
+    assert [row[0] for row in throughput.summarize(found)] == ["library", "tuned", "httpx_tenacity"]
+    figures = throughput.find_figures("asyncio", found)
+    assert [(figure.limit, figure.measured) for figure in figures] == [(0.95, 1.0), (8.0, 10.0)]
+
+
+def test_the_best_peer_is_the_fastest_one() -> None:
+    found = chunks(library=[(0, 6)], aiohttp_retry=[(0, 4)], aiohttp_stamina=[(0, 2)])
+    (figure,) = throughput.find_figures("uvloop", found)
+    assert (figure.limit, figure.measured) == (1.25, 1.5)
+
+
+def test_the_lengths_of_streams() -> None:
+    assert memory.sizes(1_000_000) == [1000, 10_000, 100_000, 1_000_000]
+    assert memory.sizes(20_000) == [1000, 10_000, 20_000]
+    assert memory.sizes(1000) == [1000]
+
+
+def test_the_peak_of_memory_never_falls() -> None:
+    before = peak_kib()
+    held = b"x" * 2**26
+    del held
+    assert peak_kib() >= before + 2**15
+
+
+def test_what_a_layer_adds() -> None:
+    us = {
+        "encode": 1,
+        "bare": 2,
+        "policy": 5,
+        "permit": 9,
+        "outcome": 3,
+        "single": 20,
+        "stream": 31,
+    }
+    assert overhead.layers({name: float(cost) for name, cost in us.items()}) == {
+        "encode": 1,
+        "policy on success": 3,
+        "permit and lane": 7,
+        "outcome": 3,
+        "a whole single call": 20,
+        "fan-out, a command": 11,
+        "a whole command of a stream": 31,
+    }
+
+
+@pytest.mark.parametrize(
+    "opened", [overhead.bare, overhead.policy, overhead.permit, overhead.single]
+)
+def test_each_layer_can_be_called(opened: overhead.Opened) -> None:
+    assert overhead.time_calls(opened, 3) > 0
+
+
+def test_the_instant_transport_relays() -> None:
+    async def main() -> StopOutcome:
+        async with overhead.client() as thor:
+            return await thor.stop_charge(overhead.COMMAND)
+
+    assert asyncio.run(main()).verdict is Verdict.RELAYED
+    assert overhead.time_stream(3) > 0
+    assert overhead.read_outcome().verdict is Verdict.RELAYED
+    assert overhead.encode().body == (
+        b'{"chargebox":"EaJ7cU9NJ3YkTNgy","connector":2,"id_tag":"0012847382","transaction":52}'
+    )
+
+
+def test_the_summary_of_an_outage() -> None:
+    command = StopCharge("box", 1, "tag")
+    refused = NotSentError("refused", reason="connect")
+    outcomes = [
+        StopOutcome(command, 0, Verdict.RELAYED, None, 1, 0.1, False),
+        StopOutcome(command, 1, Verdict.NOT_SENT, refused, 1, 0.1, False),
+    ]
+    cost = outage.summarize(outcomes, [1.9, 2.0, 3.9, 4.5, 5.0], 4.0)
+    assert cost == (2.5, 2, 0.5, 0.5)
+    assert math.isinf(outage.summarize(outcomes, [2.0], 4.0).recovery)
+
+
+@pytest.mark.parametrize("down", ["refusing", "503"])
+def test_an_outage_is_seen_and_ends(down: str) -> None:
+    cost = outage.measure(down, 1.0, 4000, returns=2)
+    assert (cost.requests_while_away > 0) is (down == "503")
+    assert 0 < cost.recovery < outage.PROBES_APART
+    assert 0.95 < cost.relayed < 1
+
+
+def test_an_import_in_a_fresh_interpreter() -> None:
+    assert startup.time_import("json") > 0
+
+
+class Script:
+    """In the place of `Draws`: so many 503, then 200 for ever."""
+
+    def __init__(self, failing: int) -> None:
+        self.failing = failing
+        self.requests = 0
+
+    def next(self) -> tuple[float, bytes]:
+        self.requests += 1
+        return 0.0, server.DOWN if self.requests <= self.failing else server.OK
+
+
+@asynccontextmanager
+async def serving(script: Any) -> AsyncIterator[str]:
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: server.Connection(script), "127.0.0.1", 0)
+    async with listener:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+
+
+async def stop_five(name: str, failing: int) -> tuple[int, int]:
+    """How many were relayed, and the requests that it took."""
+    script = Script(failing)
+    async with serving(script) as url, CONTENDERS[name](url) as run:
+        return await run(5), script.requests
+
+
+@pytest.mark.parametrize("name", ["library", "tuned", "naive", "gather"])
+async def test_contenders_count_what_was_answered_200(name: str) -> None:
+    assert await stop_five(name, 0) == (5, 5)
+
+
+@pytest.mark.parametrize("name", ["tuned", "naive", "gather"])
+async def test_raw_contenders_do_not_retry(name: str) -> None:
+    assert await stop_five(name, 2) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("aiohttp_tenacity", "tenacity"),
+        ("aiohttp_retry", "aiohttp_retry"),
+        ("aiohttp_stamina", "stamina"),
+        ("httpx_tenacity", "httpx"),
+    ],
+)
+async def test_retrying_peers_retry_a_5xx(
+    name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0))
+    assert await stop_five(name, 2) == (5, 7)
+
+
+def test_a_run_of_two_contenders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "throughput.json"
+    tiny = "throughput --heats 1 --rounds 1 --chunk 64 --only tuned --loops asyncio --json"
+    monkeypatch.setattr(sys, "argv", [*tiny.split(), str(file)])
+    throughput.main()
+    written = json.loads(file.read_text())
+    assert written["chunks"]["asyncio"].keys() == {"library", "tuned"}
+    assert "library / tuned raw aiohttp pool" in capsys.readouterr().out
+
+
+def test_a_tiny_batch_against_the_ideal() -> None:
+    row = latency.measure("asyncio", "library", "constant", 0.0, 64)
+    assert row.relayed == 1
+    assert row.to_ideal > 1
