@@ -63,6 +63,8 @@ async def library(url: str) -> AsyncIterator[Run]:
                 done = 0
                 async for outcome in stream:
                     done += outcome.verdict == "relayed"
+                    if outcome.error is not None:
+                        print(repr(outcome.error), file=sys.stderr)
                 return done
 
         yield run

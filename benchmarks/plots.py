@@ -21,6 +21,17 @@ PLOTS = Path(__file__).parent / "plots"
 # In the middle between white and black, so that both can be the page.
 INK = "#7d8590"
 LIBRARY, OTHER = "#2f81f7", "#8b949e"
+LABELS = {
+    "library": "thor_async",
+    "tuned": "aiohttp, tuned pool",
+    "naive": "aiohttp, naive pool",
+    "gather": "aiohttp, gather",
+    "aiohttp_retry": "aiohttp-retry",
+    "aiohttp_tenacity": "aiohttp, tenacity",
+    "aiohttp_stamina": "aiohttp, stamina",
+    "httpx_tenacity": "httpx, tenacity",
+    "stop_stream": "stop_stream",
+}
 SHADES = {"asyncio": 1.0, "uvloop": 0.55}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -52,18 +63,19 @@ def draw_throughput(axes: Any, content: Any) -> None:
             xerr=[[mid - low for low, mid, _ in parts], [high - mid for _, mid, high in parts]],
             error_kw={"ecolor": INK, "elinewidth": 1},
         )
-    axes.set_yticks(range(len(names)), [name.replace("_", " + ") for name in names])
+    axes.set_yticks(range(len(names)), [LABELS.get(name, name) for name in names])
     axes.axvline(1, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("stops a second, library on the same loop = 1 (solid: asyncio, pale: uvloop)")
+    axes.set_xlabel(
+        "stops a second, thor_async on the same loop = 1 (solid: asyncio, pale: uvloop)"
+    )
 
 
 def draw_memory(axes: Any, content: Any) -> None:
     """Lines: growth over the number of commands."""
-    labels = {"stop_stream": "stop_stream", "gather": "gather and semaphore"}
     for name, grown in content["growth_mib"].items():
         color = LIBRARY if name == "stop_stream" else OTHER
         counts = [int(count) for count in grown]
-        axes.plot(counts, grown.values(), marker="o", color=color, label=labels[name])
+        axes.plot(counts, grown.values(), marker="o", color=color, label=LABELS[name])
     axes.set_xscale("log")
     axes.set_xlabel("commands in one batch")
     axes.set_ylabel("growth of the process, MiB")
@@ -88,14 +100,14 @@ def draw_latency(axes: Any, content: Any) -> None:
                 width=0.18,
                 color=LIBRARY if contender == "library" else OTHER,
                 alpha=shade,
-                label=f"{contender}, {loop}",
+                label=f"{LABELS[contender]}\non {loop}",
             )
     axes.set_xticks(
         range(len(scenarios)), [f"{latency}\n{share:.0%} of 503" for latency, share in scenarios]
     )
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
     axes.set_ylabel("time / ideal schedule")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 DRAW: dict[str, Callable[[Any, Any], None]] = {

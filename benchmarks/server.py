@@ -77,8 +77,13 @@ class Connection(asyncio.Protocol):
             return
         latency, answer = self._draws.next()
         if latency:
-            asyncio.get_running_loop().call_later(latency, self._transport.write, answer)
+            asyncio.get_running_loop().call_later(latency, self._write, answer)
         else:
+            self._write(answer)
+
+    def _write(self, answer: bytes) -> None:
+        # A client may have gone away meanwhile, and uvloop does not take that lightly.
+        if not self._transport.is_closing():
             self._transport.write(answer)
 
 

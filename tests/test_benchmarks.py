@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks import latency, memory, outage, overhead, report, server, startup, throughput
+from benchmarks import (
+    latency,
+    memory,
+    outage,
+    overhead,
+    plots,
+    report,
+    server,
+    startup,
+    throughput,
+)
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import peak_kib
 from benchmarks.report import Figure
@@ -237,6 +247,33 @@ async def test_retrying_peers_retry_a_5xx(
     sleep = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0))
     assert await stop_five(name, 2) == (5, 7)
+
+
+def drawn() -> dict[str, Any]:
+    """What each plot needs of its benchmark's JSON."""
+    rows = [
+        latency.Row(loop, *scenario, 1.1, 1.0)._asdict()
+        for loop in plots.SHADES
+        for scenario in latency.SCENARIOS
+    ]
+    each = chunks(library=[(0, 2), (1, 3)], tuned=[(0, 2), (1, 4)])
+    return {
+        "throughput": {"chunks": {"asyncio": each, "uvloop": each}},
+        "memory": {"growth_mib": {"stop_stream": {"1000": 0.0, "10000": 0.1}, "gather": {}}},
+        "latency": {"rows": rows},
+    }
+
+
+@pytest.mark.parametrize("name", plots.DRAW)
+def test_a_plot_is_small_and_the_same_each_time(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(plots, "PLOTS", tmp_path)
+    first = plots.save(name, drawn()[name]).read_bytes()
+    assert len(first) < 60 * 1024
+    assert plots.save(name, drawn()[name]).read_bytes() == first
+    assert plots.LABELS["library" if name != "memory" else "stop_stream"].encode() in first
 
 
 def test_a_run_of_two_contenders(
