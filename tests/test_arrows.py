@@ -19,7 +19,7 @@ ARROWS = {
     "errors": {"models"},
     "models": {"errors", "msgspec"},
     "protocol": {"errors", "models", "msgspec"},
-    "lists": {"errors", "msgspec", "protocol"},
+    "lists": {"errors", "models", "msgspec", "protocol"},
     "notifications": {"models", "msgspec"},
     "watch": {"errors", "lists", "models", "msgspec", "notifications"},
     "lookout": {"errors", "lists", "notifications", "watch"},

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 
 from .errors import ThorError, UnexpectedResponse
+from .models import LARGEST
 from .protocol import Answer, Request, read_error
 
 LIST_LIMIT = 32 * 1024 * 1024
 """Bytes that are read of a list; of a longer one nothing is used."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Number = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 
 
 class RunningCharge(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +71,9 @@ class Chargebox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Item(msgspec.Struct):
-    id: int
+    id: _Number
     chargebox: str
-    connector: int
+    connector: _Number
     id_tag: str | None = None
     date_started: float | None = None
     energy: float | None = None

@@ -19,8 +19,8 @@ from .errors import (
 
 NextStep = Literal["done", "resend", "check", "fix"]
 MASKED = "***"
+LARGEST = 2**63 - 1
 
-_LARGEST = 2**63 - 1
 _BREAKS_A_LINE = {"Cc", "Zl", "Zp"}
 
 
@@ -159,8 +159,8 @@ def check_number(name: str, value: object, cure: str) -> None:
     """Refuses what is no number of Thor's: these count from 1."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be an int of at least 1, not {value!r}: {cure}")
-    if value > _LARGEST:
-        raise ValueError(f"{name} must be at most {_LARGEST}: no number of Thor's is larger")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST}: no number of Thor's is larger")
 
 
 def _check_aware(name: str, value: object) -> None:
