@@ -150,6 +150,26 @@ def test_what_a_chargebox_does_not_tell_is_none(name: str) -> None:
     assert one_box({key: value for key, value in LISTED.items() if key != name}) == expected
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"latitude": None, "longitude": None},
+        {"latitude": 45.07},
+        {"latitude": "north", "longitude": 7.0},
+        "45.07, 7.0",
+        [45.07, 7.0],
+    ],
+)
+def test_an_odd_place_does_not_cost_the_list(place: object) -> None:
+    assert one_box(LISTED | {"coordinates": place}).coordinates is None
+
+
+def test_a_place_may_be_told_in_strings() -> None:
+    place = {"latitude": "45.07", "longitude": "7"}
+    assert one_box(LISTED | {"coordinates": place}) == CHARGEBOX
+
+
 def test_only_where_it_runs_is_needed() -> None:
     charge = one({name: ITEM[name] for name in NEEDED})
     assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=2, transaction=52)

@@ -94,7 +94,7 @@ class _ListedChargebox(msgspec.Struct):
     connected: bool | None = None
     occupied_connectors: tuple[int, ...] | None = None
     reserved_connectors: tuple[int, ...] | None = None
-    coordinates: Coordinates | None = None
+    coordinates: Any = None
     last_heartbeat: float | None = None
     timezone: str | None = None
 
@@ -169,7 +169,7 @@ def _chargebox(listed: _ListedChargebox) -> Chargebox:
         connected=listed.connected,
         occupied_connectors=listed.occupied_connectors or (),
         reserved_connectors=listed.reserved_connectors or (),
-        coordinates=listed.coordinates,
+        coordinates=_place(listed.coordinates),
         last_heartbeat=_time(listed.last_heartbeat),
         timezone=listed.timezone,
     )
@@ -177,3 +177,11 @@ def _chargebox(listed: _ListedChargebox) -> Chargebox:
 
 def _time(milliseconds: float | None) -> datetime | None:
     return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _place(listed: Any) -> Coordinates | None:
+    # No stop depends on it: an odd one must not cost the whole list.
+    try:
+        return msgspec.convert(listed, Coordinates, strict=False)
+    except msgspec.ValidationError:
+        return None
