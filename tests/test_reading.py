@@ -634,6 +634,18 @@ async def memory_of(script: list[Any], expected: type[ThorError]) -> int:
     return most
 
 
+async def test_a_list_without_an_end_costs_bounded_memory() -> None:
+    script = [read, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", flood(b" " * 2**20, 200)]
+    assert await memory_of(script, UnexpectedResponse) < 1.5 * LIST_LIMIT
+
+
+@pytest.mark.parametrize("status", [302, 403, 500])
+async def test_an_error_costs_no_more_than_that_of_a_stop(status: int) -> None:
+    expected = {302: UnexpectedResponse, 403: RejectedError, 500: ServerError}[status]
+    script = [read, b"HTTP/1.1 %d X\r\n\r\n" % status, flood(b" " * ANSWER_LIMIT, 200)]
+    assert await memory_of(script, expected) < 2_000_000
+
+
 # When it may be asked
 
 

@@ -32,7 +32,7 @@ _WORD_KEYS = ("message", "code", "error")
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What is asked; `limit` is how many bytes of an answer are read."""
+    """What is asked; `limit` is how many bytes of a 200 are read."""
 
     method: str
     url: str

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 
 from .errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
-from .protocol import Answer, Request, show
+from .protocol import ANSWER_LIMIT, Answer, Request, show
 
 # The second defence against an answer that nobody asked for; the first is _CleanConnector.
 _REUSE_WITHIN = 1.0
@@ -86,7 +86,8 @@ class Transport:
                 if response.version not in _VERSIONS:
                     return UnexpectedResponse("an HTTP version that nobody asked for")
                 answer = _head(response)
-                answer.body = await _read(response.content, request.limit)
+                limit = request.limit if answer.status == 200 else ANSWER_LIMIT
+                answer.body = await _read(response.content, limit)
                 return answer
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             failure = error
@@ -117,12 +118,12 @@ def _head(response: aiohttp.ClientResponse) -> Answer:
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
     """The whole body, or None if it is longer than the limit: then it is left unread."""
-    body = await content.readany()
+    body = bytearray(await content.readany())
     while not content.at_eof():
         if len(body) > limit:
             return None
         body += await content.readany()
-    return body if len(body) <= limit else None
+    return bytes(body) if len(body) <= limit else None
 
 
 def _translate(failure: Exception) -> ThorError:
