@@ -420,7 +420,7 @@ async def test_an_odd_name_arrives_as_it_is(name: str, emulator: ThorEmulator) -
     assert [(r.path, r.chargebox) for r in emulator.ledger.reads] == [("charges/running", name)]
 
 
-@pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud800", 7, None.__class__])
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud800", 7, b"A"])
 async def test_a_bad_name_is_refused_before_any_request(name: Any, origin: Recorder) -> None:
     async with thor_at(origin.url) as thor:
         with pytest.raises(ValueError, match="chargebox must"):
