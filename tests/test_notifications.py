@@ -254,7 +254,9 @@ def test_one_kind_is_not_the_other() -> None:
     check_refused(body(START), StopNotification.parse)
 
 
-ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([[]])
+ODD: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([[]])
+)
 NEAR = st.fixed_dictionaries(
     {},
     optional={k: st.just(v) | ODD for k, v in (REFUSAL | END | START).items()},

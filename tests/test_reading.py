@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 
 from tests.conftest import KEY, TAG, Rests, shown
-from tests.fault_server import FaultServer, close, flood, read
+from tests.fault_server import FaultServer, Script, close, flood, read
 from tests.test_security import REDIRECTS, Recorder, answer, check_silent, echo_as, thor_at
 from thor_async import (
     APIKeyNotFound,
@@ -201,7 +201,7 @@ def test_an_empty_list_is_one() -> None:
 # What is no list
 
 
-BAD_ITEMS = [
+BAD_ITEMS: list[Any] = [
     *({name: value for name, value in ITEM.items() if name != needed} for needed in NEEDED),
     *(ITEM | {name: None} for name in NEEDED),
     *(ITEM | {"id": number} for number in (0, -1, 2**63, 10**400, 1.5, "52", True)),
@@ -273,7 +273,9 @@ def test_garbage_is_no_list(body: bytes) -> None:
         assert type(looking(body)) is UnexpectedResponse
 
 
-ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([[]])
+ODD: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([[]])
+)
 NEAR = st.fixed_dictionaries(
     {}, optional={name: st.just(value) | ODD for name, value in (ITEM | LISTED).items()}
 )
@@ -566,7 +568,7 @@ async def test_nothing_is_decompressed(encoding: str, origin: Recorder) -> None:
 async def test_a_cut_list_is_none(length: str) -> None:
     body = running(ITEM)
     sent = body if "500" in length else b"%x\r\n%s\r\n" % (len(body), body)
-    script = [read, f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode() + sent, close]
+    script: Script = [read, f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode() + sent, close]
     async with FaultServer(script) as server, thor_at(server.url) as thor:
         error = await error_of(thor)
     assert type(error) is UnexpectedResponse
@@ -581,8 +583,8 @@ async def test_a_connection_that_drops_before_the_answer() -> None:
 async def test_the_lies_of_a_list_that_can_be_seen(emulator: ThorEmulator) -> None:
     emulator.start_charge("A", 1)
     async with thor_at(emulator.base_url) as thor:
-        for lie in ("cut", "broken"):
-            emulator.lists = Lists(**{lie: 1.0})
+        for lie in (Lists(cut=1.0), Lists(broken=1.0)):
+            emulator.lists = lie
             assert type(await error_of(thor)) is UnexpectedResponse
         emulator.lists = Lists(error=1.0)
         assert isinstance(await error_of(thor), ServerError)
@@ -606,7 +608,7 @@ def padded(size: int) -> bytes:
 
 async def test_a_list_just_below_the_limit_is_read() -> None:
     body = padded(LIST_LIMIT)
-    script = [read, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body]
+    script: Script = [read, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body]
     async with FaultServer(script) as server, thor_at(server.url) as thor:
         begun = time.perf_counter()
         assert len(await thor.running_charges()) == 1000
@@ -615,14 +617,14 @@ async def test_a_list_just_below_the_limit_is_read() -> None:
 
 async def test_a_list_over_the_limit_is_an_error_not_a_part() -> None:
     body = padded(LIST_LIMIT + 1)
-    script = [read, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body]
+    script: Script = [read, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body]
     async with FaultServer(script) as server, thor_at(server.url) as thor:
         error = await error_of(thor)
     assert type(error) is UnexpectedResponse
     assert "more than 33,554,432 bytes" in str(error)
 
 
-async def memory_of(script: list[Any], expected: type[ThorError]) -> int:
+async def memory_of(script: Script, expected: type[ThorError]) -> int:
     async with FaultServer(script) as server, thor_at(server.url) as thor:
         tracemalloc.start()
         try:
@@ -635,14 +637,18 @@ async def memory_of(script: list[Any], expected: type[ThorError]) -> int:
 
 
 async def test_a_list_without_an_end_costs_bounded_memory() -> None:
-    script = [read, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", flood(b" " * 2**20, 200)]
+    script: Script = [
+        read,
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        flood(b" " * 2**20, 200),
+    ]
     assert await memory_of(script, UnexpectedResponse) < 1.5 * LIST_LIMIT
 
 
 @pytest.mark.parametrize("status", [302, 403, 500])
 async def test_an_error_costs_no_more_than_that_of_a_stop(status: int) -> None:
     expected = {302: UnexpectedResponse, 403: RejectedError, 500: ServerError}[status]
-    script = [read, b"HTTP/1.1 %d X\r\n\r\n" % status, flood(b" " * ANSWER_LIMIT, 200)]
+    script: Script = [read, b"HTTP/1.1 %d X\r\n\r\n" % status, flood(b" " * ANSWER_LIMIT, 200)]
     assert await memory_of(script, expected) < 2_000_000
 
 
