@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 import re
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 import thor_async
-from tests.conftest import KEY
-from thor_async import StopCharge
-from thor_async.emulator import ThorEmulator
+from tests.conftest import KEY, TAG
+from tests.test_fleet import patiently
+from thor_async import NotSentError, StopCharge, ThorClient
+from thor_async.emulator import Charge, Notifications, ThorEmulator
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -44,3 +55,156 @@ def test_what_the_readme_names_is_there() -> None:
     names = set(re.findall(r"\b[A-Z]\w+(?:Error|Found|Lost|Response|Valid|Transaction)\b", tree[0]))
     assert names
     assert names - {"TimeoutError"} <= set(thor_async.__all__)
+
+
+def code(part: str) -> str:
+    """The README's example that has this in it."""
+    (found,) = (e for e in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if part in e)
+    return str(found)
+
+
+async def perform(part: str, **names: Any) -> dict[str, Any]:
+    """Runs an example that awaits at its top; returns all its names."""
+    compiled = compile(code(part), "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if inspect.isawaitable(ran := eval(compiled, names)):
+        await ran
+    return names
+
+
+async def test_the_confirmation_of_one(
+    emulator: ThorEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emulator.start_charge("A", 1, TAG)
+    async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+        emulator.notifications = Notifications(thor.notify)  # type: ignore[arg-type]
+        command = StopCharge("A", 1, TAG)
+        await perform("stop_and_confirm(command", thor=thor, command=command)
+    said = "stopped by a stop notification of this transaction after relayed\n"
+    assert capsys.readouterr().out == said
+
+
+async def test_the_confirmation_of_many(emulator: ThorEmulator, tmp_path: Path) -> None:
+    commands = [StopCharge(f"box-{n}", 1, TAG) for n in range(10)]
+    emulator.fill(commands)
+    with (tmp_path / "journal").open("wb") as journal:
+        async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+            emulator.notifications = Notifications(thor.notify)  # type: ignore[arg-type]
+            names = {"thor": thor, "commands": commands, "journal": journal, "msgspec": msgspec}
+            await perform("confirmation.record()", **names)
+    assert (tmp_path / "journal").read_bytes().count(b'"state":"stopped"') == 10
+
+
+async def test_a_site_by_its_name(emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("box-1", "box-2", "other"):
+        emulator.start_charge(name, 1)
+    emulator.start_charge("box-3", 1, mode="api")
+    listed = emulator._chargebox
+    aliases = {"other": "Torino 1"}
+    monkeypatch.setattr(
+        emulator, "_chargebox", lambda name: listed(name) | {"alias": aliases.get(name, "Milano 3")}
+    )
+    async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+        names = await perform("startswith", thor=thor, StopCharge=StopCharge)
+    assert [outcome.verdict for outcome in names["outcomes"]] == ["relayed"] * 2
+    assert set(emulator.charges) == {("other", 1), ("box-3", 1)}
+
+
+class Receiver(NamedTuple):
+    """The README's web app while it runs, its names, and where Thor's notifications go."""
+
+    app: web.Application
+    names: dict[str, Any]
+    address: str
+
+    @property
+    def kept(self) -> dict[Any, StopCharge]:
+        return self.app[self.names["STOPS"]]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def receiver(
+    emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Receiver]:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    monkeypatch.setenv("THOR_BASE_URL", emulator.base_url)
+    monkeypatch.setenv("THOR_HOOK", "h00k")
+    names = await perform("def make_app", __name__="app")
+    app = names["make_app"]()
+    async with TestServer(app) as server:
+        address = str(server.make_url("/thor/h00k"))
+        emulator.notifications = Notifications(address, delay=(0.0, 0.05), doubled=0.3)
+        yield Receiver(app, names, address)
+
+
+def start_charges(emulator: ThorEmulator, count: int) -> list[Charge]:
+    """Of which the list hides 60 % of the tags."""
+    modes = ("remote", "local", "api", "local", "api")
+    return [emulator.start_charge(f"box-{n}", 1, mode=modes[n % 5]) for n in range(count)]
+
+
+async def test_the_web_app_stops_what_the_list_hides(
+    emulator: ThorEmulator, receiver: Receiver
+) -> None:
+    charges = start_charges(emulator, 200)
+    async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+        hidden = [charge for charge in await thor.running_charges() if charge.id_tag is None]
+    assert len(hidden) == 120
+    await patiently(lambda: len(receiver.kept) == len(charges))
+    site = {charge.chargebox for charge in charges}
+    done, untagged = await receiver.names["stop_site"](receiver.app, site)
+    stopped = [c for c in done if c.state == "stopped"]
+    assert len(stopped) >= 0.99 * len(charges)
+    assert {c.outcome.command.transaction for c in stopped} <= emulator.ledger.ended.keys()
+    assert len(done) + len(untagged) == len(charges)
+    assert untagged == []
+
+
+async def test_the_web_app_names_what_it_cannot_stop(
+    emulator: ThorEmulator, receiver: Receiver
+) -> None:
+    telling, emulator.notifications = emulator.notifications, None
+    missed = emulator.start_charge("missed", 1, mode="api")
+    emulator.notifications = telling
+    charges = start_charges(emulator, 20)
+    emulator.start_charge("elsewhere", 1)
+    await patiently(lambda: len(receiver.kept) == len(charges) + 1)
+    site = {charge.chargebox for charge in (missed, *charges)}
+    done, untagged = await receiver.names["stop_site"](receiver.app, site)
+    assert [charge.transaction for charge in untagged] == [missed.transaction]
+    assert {c.state for c in done} == {"stopped"}
+    assert set(emulator.charges) == {("missed", 1), ("elsewhere", 1)}
+
+
+START = {"type": "start", "accepted": True, "chargebox": "A", "connector": 1, "transaction_id": 7}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/thor/h00k", msgspec.json.encode(START | {"id": TAG}), 200),
+        ("/thor/h00k", msgspec.json.encode(START | {"id": TAG, "accepted": False}), 200),
+        ("/thor/h00k", msgspec.json.encode(START), 400),
+        ("/thor/h00k", msgspec.json.encode({"id": TAG, "chargebox": "A"}), 400),
+        ("/thor/h00k", b" " * 70_000, 413),
+        ("/thor/guess", msgspec.json.encode(START | {"id": TAG}), 404),
+    ],
+)
+async def test_the_web_apps_route_takes_only_what_is_thors(
+    path: str, body: bytes, status: int, receiver: Receiver
+) -> None:
+    address = receiver.address.replace("/thor/h00k", path)
+    async with aiohttp.ClientSession() as session, session.post(address, data=body) as response:
+        assert response.status == status
+        assert TAG not in await response.text()
+    is_kept = status == 200 and b'"accepted":true' in body
+    assert receiver.kept == ({("A", 7): StopCharge("A", 1, TAG, 7)} if is_kept else {})
+
+
+def test_the_readme_has_every_reason() -> None:
+    reasons = re.search(r"NotSentError +\.reason: ([a-z_,\s│]+)", README)
+    assert reasons is not None
+    documented = re.search(r"`reason` is ([a-z_, ]+ or pin)", NotSentError.__doc__ or "")
+    assert documented is not None
+    assert re.findall(r"[a-z_]+", reasons[1]) == re.findall(
+        r"[a-z_]+", documented[1].replace(" or", ",")
+    )
