@@ -69,6 +69,7 @@ def test_a_client_is_built_with_these_defaults() -> None:
         "ssl": None,
         "proxy": None,
         "allow_http": False,
+        "on_event": None,
     }
     assert {name: defaults[name] for name in expected} == expected
     positional = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]

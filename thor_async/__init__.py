@@ -24,6 +24,17 @@ from .errors import (
     Verdict,
     WrongTransaction,
 )
+from .events import (
+    AttemptFinished,
+    AttemptStarted,
+    BatchAbandoned,
+    BatchPaused,
+    BatchResumed,
+    CallFinished,
+    CallStarted,
+    Event,
+    RetryScheduled,
+)
 from .fanout import OutcomeStream
 from .lists import Chargebox, Coordinates, RunningCharge
 from .models import OutcomeRecord, StopCharge, StopOutcome
@@ -36,7 +47,14 @@ __version__ = "0.1.0"
 __all__ = [
     "APIKeyNotFound",
     "AccountError",
+    "AttemptFinished",
+    "AttemptStarted",
+    "BatchAbandoned",
     "BatchGaveUp",
+    "BatchPaused",
+    "BatchResumed",
+    "CallFinished",
+    "CallStarted",
     "Chargebox",
     "ChargeboxNotFound",
     "Confirmation",
@@ -45,6 +63,7 @@ __all__ = [
     "ConnectorNotValid",
     "Coordinates",
     "DomainError",
+    "Event",
     "IndeterminateError",
     "InternalServerError",
     "InvalidSourceIPAddr",
@@ -56,6 +75,7 @@ __all__ = [
     "ResponseTimeout",
     "RestAPINotEnabled",
     "RetryPolicy",
+    "RetryScheduled",
     "RunningCharge",
     "ServerError",
     "StartNotification",

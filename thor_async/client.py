@@ -13,7 +13,6 @@ from weakref import WeakSet
 import aiohttp
 
 from . import settings
-from .call import not_sent
 from .errors import BatchGaveUp, ThorError
 from .fanout import OutcomeStream
 from .inputs import Commands, check_batch, check_command, read_all
@@ -24,6 +23,7 @@ from .notifications import StartNotification, StopNotification, parse_notificati
 from .opened import Opened, Plan
 from .permits import Permits
 from .retry import RetryBudget, RetryPolicy
+from .teller import OnEvent, Teller
 from .transport import Transport
 from .watch import Confirmation, is_watched
 
@@ -53,6 +53,8 @@ class ThorClient:
       TLS, pool and keep-alive stay yours. Given up with it: verification that cannot be switched
       off, no cookies or proxies from elsewhere, no second queue in the pool, and the protection
       against unsolicited answers on idle connections (aiohttp issue 13656: a false `relayed`).
+    - `on_event`: a function that is given each `Event`, at once and in the task of its stop, so it
+      must be quick. What it raises is logged once and goes no further.
 
     Raises ValueError, which never shows the key, for anything that could not work.
     """
@@ -71,6 +73,7 @@ class ThorClient:
         ssl: tls.SSLContext | None = None,
         proxy: str | None = None,
         allow_http: bool = False,
+        on_event: OnEvent = None,
     ) -> None:
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
@@ -84,6 +87,7 @@ class ThorClient:
             policy=retry,
             timeout=settings.check_seconds("timeout", timeout),
             attempt_timeout=settings.check_seconds("attempt_timeout", attempt_timeout),
+            teller=Teller(on_event),
         )
         self._max_in_flight = settings.check_max_in_flight(max_in_flight)
         self._given_session = session
@@ -197,8 +201,9 @@ class ThorClient:
                         outcomes[outcome.index] = outcome
         finally:
             lane.close()
+        leave_out = opened.stops(opened.budget).leave_out
         return [
-            outcomes.get(index) or not_sent(command, index, lane.refusal())
+            outcomes.get(index) or leave_out(command, index, lane.refusal())
             for index, command in enumerate(listed)
         ]
 
@@ -316,7 +321,13 @@ class ThorClient:
         return settings.check_seconds("timeout", timeout)
 
     def _batch_lane(self, give_up_after: float | None) -> Lane:
-        return self._new_lane(Lane(self._permits, is_batch=True, give_up_after=give_up_after))
+        lane = Lane(
+            self._permits,
+            is_batch=True,
+            give_up_after=give_up_after,
+            tell=self._plan.teller.tell,
+        )
+        return self._new_lane(lane)
 
     def _new_lane(self, lane: Lane) -> Lane:
         self._lanes.add(lane)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from .call import StopCall, not_sent
+from .call import StopCall
 from .errors import NotSentError, ThorError
 from .lane import Lane
 from .lists import Chargebox
@@ -123,7 +123,8 @@ class Confirming(msgspec.Struct, frozen=True):
         found = await _guarded(lane, lane.wait(self.pins.find(command, self.begun), until))
         if isinstance(found, StopCharge):
             return found
-        return not_sent(command, index, found or lane.refusal(), loop.time() - started)
+        error = found or lane.refusal()
+        return self.call.leave_out(command, index, error, loop.time() - started)
 
 
 async def _guarded(lane: Lane, work: Awaitable[T]) -> T | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
@@ -65,6 +66,7 @@ class OutcomeStream(Generic[C, R]):
         if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")
         self._is_entered = True
+        self._context = contextvars.copy_context()
         self._lane.on_rest = self._start_worker
         if self._within is not None:
             self._lane.end_in(self._within)
@@ -125,8 +127,11 @@ class OutcomeStream(Generic[C, R]):
 
     def _start_worker(self) -> None:
         if self._busy() < self._width and self._may_pull():
-            # Not by the loop's task factory: an eager one would run it before it is counted.
-            worker = asyncio.Task(self._work(), loop=asyncio.get_running_loop())
+            # Not by the loop's task factory: an eager one would run it before it is counted. Not
+            # in the context of now, which may be that of another command's call.
+            worker = asyncio.Task(
+                self._work(), loop=asyncio.get_running_loop(), context=self._context.copy()
+            )
             self._workers.add(worker)
             worker.add_done_callback(self._leave)
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from .deadlines import Deadlines, end_now
 from .errors import AccountError, NotSentError, ThorError
+from .events import BatchAbandoned, Event, say_cause
 from .outage import Outage
 from .permits import Permits
 
@@ -35,12 +36,14 @@ class Lane:
         *,
         is_batch: bool = False,
         give_up_after: float | None = None,
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._permits = permits
+        self._tell = tell
         self.is_batch = is_batch
         self._loop = asyncio.get_running_loop()
         self._end_timer: asyncio.TimerHandle | None = None
-        self._outage = Outage(give_up_after, self._give_up)
+        self._outage = Outage(give_up_after, self._give_up, tell)
         self._waits: set[asyncio.Timeout] = set()
         self._on_wire = Deadlines(self._loop)
         self.cause: Exception | None = None
@@ -104,12 +107,7 @@ class Lane:
     def refusal(self) -> NotSentError:
         """Why a command of this lane may not be sent any more."""
         reason = self.halted or "timeout"
-        why = ""
-        if isinstance(self.cause, ThorError):
-            why = f": {self.cause.message}"
-        elif self.cause is not None:
-            # Its text may hold anything, as when a vault says what it was asked for.
-            why = f": {type(self.cause).__name__}"
+        why = f": {say_cause(self.cause)}" if self.cause is not None else ""
         error = NotSentError(f"{_REFUSALS[reason]}{why}", reason=reason)
         error.__cause__ = self.cause
         return error
@@ -199,19 +197,24 @@ class Lane:
 
     def ended(self, error: ThorError | None, attempts: int) -> None:
         """What a command's outcome tells of Thor, if it was tried at all."""
-        if self.is_batch and attempts and error is not None and not error.answered:
+        is_heard = self.is_batch and self.halted is None and attempts
+        if is_heard and error is not None and not error.answered:
             self._outage.silence(error)
 
     def fail(self, failure: BaseException) -> NotSentError:
         """Something on our own side stands in the way of this request, and of all of a batch."""
-        if self.is_batch and isinstance(failure, Exception):
+        if not self.is_batch:
+            return NotSentError(f"broken off by {type(failure).__name__}", reason="closed")
+        if isinstance(failure, Exception):
             self._give_up(failure)
-        elif self.is_batch:
+        else:
             self.halt("closed")
         return self.refusal()
 
     def _give_up(self, cause: Exception | None) -> None:
-        self.halt("gave_up", cause)
+        if self.halted is None:
+            self.halt("gave_up", cause)
+            self._tell(BatchAbandoned(say_cause(cause)))
 
     def _end(self, scopes: Iterable[asyncio.Timeout]) -> None:
         for scope in tuple(scopes):

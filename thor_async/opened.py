@@ -24,6 +24,7 @@ from .lists import (
 from .lookout import Lookout
 from .protocol import Answer, Request
 from .retry import RetryBudget, RetryPolicy
+from .teller import Teller
 from .transport import Transport
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     timeout: float
     attempt_timeout: float
+    teller: Teller
 
 
 class Opened:
@@ -68,7 +70,9 @@ class Opened:
 
     def stops(self, budget: RetryBudget) -> StopCall:
         """How stops are made that share this budget of retries."""
-        return StopCall(self._calls(self._plan.policy, budget), self._plan.base_url)
+        plan = self._plan
+        calls = self._calls(plan.policy, budget)
+        return StopCall(calls, plan.base_url, plan.teller, plan.teller.tells_whole)
 
     def confirming(self, budget: RetryBudget) -> Confirming:
         """As `stops`, for those that are pinned or watched."""

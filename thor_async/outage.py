@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from .events import BatchPaused, BatchResumed, Event, say_cause
 from .permits import Waiters, wake_first
 
 
@@ -23,15 +24,20 @@ class Outage:
     _FIRST, _LONGEST = 1.0, 15.0
 
     def __init__(
-        self, give_up_after: float | None, give_up: Callable[[Exception | None], None]
+        self,
+        give_up_after: float | None,
+        give_up: Callable[[Exception | None], None],
+        tell: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._give_up_after = give_up_after
         self._give_up = give_up
+        self._tell = tell
         self._silent = 0
         self._cause: Exception | None = None
         self._delay = self._FIRST
         self._deadline = math.inf
+        self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._open_turn = False
@@ -44,6 +50,7 @@ class Outage:
         self._silent = 0
         if self.paused:
             self.end()
+            self._tell(BatchResumed(self._loop.time() - self._began))
 
     def silence(self, cause: Exception | None) -> None:
         """A command ended without an answer of Thor's own."""
@@ -57,9 +64,11 @@ class Outage:
         self.paused = True
         self._number += 1
         self._delay = self._FIRST
+        self._began = self._loop.time()
         if self._give_up_after is not None:
-            self._deadline = self._loop.time() + self._give_up_after
+            self._deadline = self._began + self._give_up_after
         self._open_turn_later()
+        self._tell(BatchPaused(say_cause(cause)))
 
     def probed(self, number: int, cause: Exception | None) -> None:
         """The probe of the pause with that number, if it still lasts, was not answered."""
