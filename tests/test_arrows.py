@@ -24,16 +24,30 @@ ARROWS = {
     "watch": {"errors", "lists", "models", "msgspec", "notifications"},
     "lookout": {"errors", "lists", "notifications", "watch"},
     "inputs": {"models", "settings"},
-    "call": {"errors", "lane", "models", "msgspec", "protocol", "retry", "transport"},
+    "call": {
+        "errors",
+        "lane",
+        "models",
+        "msgspec",
+        "protocol",
+        "retry",
+        "teller",
+        "transport",
+    },
     "confirm": {"call", "errors", "lane", "lists", "lookout", "models", "msgspec", "watch"},
     "retry": {"errors", "msgspec", "tenacity"},
+    "events": {"errors", "models", "msgspec"},
+    "log": {"events"},
+    "teller": {"errors", "events", "log", "models", "msgspec"},
     "permits": set(),
-    "outage": {"permits"},
+    "outage": {"events", "permits"},
     "deadlines": set(),
-    "lane": {"deadlines", "errors", "outage", "permits"},
+    "lane": {"deadlines", "errors", "events", "outage", "permits"},
     "fanout": {"errors", "lane", "outage", "permits"},
     "settings": set(),
     "transport": {"aiohttp", "errors", "protocol"},
+    "otel": {"events", "opentelemetry"},
+    "testing": {"emulator", "pytest", "pytest_asyncio", "retry"},
 }
 """What each of these modules may import, of this package and of others."""
 
@@ -93,7 +107,7 @@ def test_a_module_imports_only_what_is_below_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["errors", "models", "protocol", "lists", "notifications", "watch"]
+    "name", ["errors", "events", "models", "protocol", "lists", "notifications", "watch"]
 )
 def test_leaves_and_protocol_do_no_io(name: str) -> None:
     assert not IO & set(imports(CORE[name]))
@@ -115,7 +129,11 @@ def test_errors_know_models_only_as_a_type() -> None:
         ("tenacity", {"retry"}),
         ("aiohttp", {"client", "transport"}),
         (".cli", set()),
-        (".emulator", set()),
+        ("opentelemetry", {"otel"}),
+        ("pytest", {"testing"}),
+        (".emulator", {"testing"}),
+        (".otel", set()),
+        (".testing", set()),
         (".worker", set()),
     ],
 )
