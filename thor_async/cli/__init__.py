@@ -12,6 +12,7 @@ from typing import TextIO
 
 from .arguments import make_parser
 from .files import BadInput
+from .logs import shown_log
 from .show import say
 from .stops import stop, stop_many
 
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = _parse(argv)
-        status: int = args.run(args)
+        with shown_log():
+            status: int = args.run(args)
     except SystemExit as end:
         return int(end.code or 0)
     except BadInput as bad:

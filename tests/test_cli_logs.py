@@ -1,0 +1,60 @@
+"""`THOR_LOG` on the command line."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.conftest import KEY, TAG
+from thor_async.cli import main
+
+STOP = ["stop", "box-1", "2", TAG]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    monkeypatch.setenv("THOR_BASE_URL", "http://127.0.0.1:1")
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    out, err = capsys.readouterr()
+    assert TAG not in out + err
+    assert KEY not in out + err
+    return [line for line in err.splitlines() if "chargebox='box-1'" in line]
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        ("debug", ["DEBUG attempt:", "WARNING failed:"]),
+        ("WARNING", ["WARNING failed:"]),
+        ("error", []),
+        ("", []),
+    ],
+)
+def test_the_log_is_shown_from_its_level_on(
+    level: str,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("THOR_LOG", level)
+    log = logging.getLogger("thor_async")
+    before = (log.level, list(log.handlers))
+    assert main(STOP) == 1
+    told = lines(capsys)
+    assert [word in line for word, line in zip(words, told, strict=True)] == [True] * len(words)
+    assert (log.level, log.handlers) == before
+
+
+def test_a_level_that_there_is_not_is_one_line_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("THOR_LOG", "loud")
+    assert main(STOP) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("THOR_LOG must be one of debug, info, warning, error, not 'loud'\n")
+    assert err.count("\n") == 1
