@@ -54,8 +54,6 @@ def _write(
     end: str,
     *said: object,
 ) -> None:
-    if not LOG.isEnabledFor(level):
-        return
     LOG.log(
         level,
         f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}",
