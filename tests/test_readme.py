@@ -76,7 +76,7 @@ async def test_the_confirmation_of_one(
 ) -> None:
     emulator.start_charge("A", 1, TAG)
     async with ThorClient(KEY, base_url=emulator.base_url) as thor:
-        emulator.notifications = Notifications(thor.notify)  # type: ignore[arg-type]
+        emulator.notifications = Notifications(thor.notify)
         command = StopCharge("A", 1, TAG)
         await perform("stop_and_confirm(command", thor=thor, command=command)
     said = "stopped by a stop notification of this transaction after relayed\n"
@@ -88,7 +88,7 @@ async def test_the_confirmation_of_many(emulator: ThorEmulator, tmp_path: Path) 
     emulator.fill(commands)
     with (tmp_path / "journal").open("wb") as journal:
         async with ThorClient(KEY, base_url=emulator.base_url) as thor:
-            emulator.notifications = Notifications(thor.notify)  # type: ignore[arg-type]
+            emulator.notifications = Notifications(thor.notify)
             names = {"thor": thor, "commands": commands, "journal": journal, "msgspec": msgspec}
             await perform("confirmation.record()", **names)
     assert (tmp_path / "journal").read_bytes().count(b'"state":"stopped"') == 10
