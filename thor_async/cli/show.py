@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from thor_async import NotSentError, StopOutcome
+from thor_async import StopOutcome
+
+from .tally import Tally
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-Row = tuple[str, str, str]
 
 ADVICE = {
     "done": "nothing is left to do",
@@ -23,17 +23,7 @@ ADVICE = {
 }
 _HEADINGS = ("verdict", "code", "next step", "outcomes")
 _COLOURS = {"done": "green", "resend": "yellow", "check": "yellow", "fix": "red"}
-
-
-def row(outcome: StopOutcome) -> Row:
-    """Verdict, code and next step; without a code of Thor's, the kind of error stands for it."""
-    error = outcome.error
-    code = ""
-    if isinstance(error, NotSentError):
-        code = error.reason
-    elif error is not None:
-        code = error.code or type(error).__name__
-    return outcome.verdict.value, code, outcome.next_step
+_MINUTE = 60
 
 
 def sentence(outcome: StopOutcome) -> str:
@@ -56,44 +46,59 @@ def say(*lines: str) -> None:
 
 
 @contextmanager
-def progress(total: int, file: TextIO, *, live: bool = True) -> Iterator[Callable[[], None]]:
+def progress(
+    total: int, tally: Tally, file: TextIO, *, live: bool = True
+) -> Iterator[Callable[[], None]]:
     """Shows how far a batch is; what it gives is to be called once for each outcome.
 
-    A bar in a terminal that has rich, unless not `live`; else a line for every quarter.
+    A bar in a terminal that has rich, unless not `live`; else a line for every tenth.
     """
+    started = time.monotonic()
+
+    def state() -> str:
+        return f"{tally.verdicts()}{_pace(tally.total, total, time.monotonic() - started)}"
+
     console = _console(file) if live else None
     if console is None:
-        yield _quarters(total, file)
+        yield _tenths(total, state, file)
         return
     from rich.progress import (  # noqa: PLC0415 - slow to import, and not always there
         BarColumn,
         MofNCompleteColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
     )
 
-    columns = (TextColumn("stopping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+        yield lambda: bar.update(task, advance=1, description=state())
 
 
-def _quarters(total: int, file: TextIO) -> Callable[[], None]:
+def _tenths(total: int, state: Callable[[], str], file: TextIO) -> Callable[[], None]:
     count = 0
 
     def tick() -> None:
         nonlocal count
         count += 1
-        if count * 4 // total > (count - 1) * 4 // total:
-            print(f"{count:,} of {total:,}", file=file, flush=True)
+        if count * 10 // total > (count - 1) * 10 // total:
+            print(f"{count:,} of {total:,}: {state()}", file=file, flush=True)
 
     return tick
 
 
-def table(outcomes: Iterable[StopOutcome], file: TextIO) -> None:
+def _pace(done: int, total: int, seconds: float) -> str:
+    """How many a second, and how long the rest takes at that."""
+    if not done or not seconds:
+        return ""
+    left = seconds / done * (total - done)
+    span = f"{left:.0f} s" if left < _MINUTE else f"{left / _MINUTE:.0f} min"
+    return f"; {done / seconds:,.1f}/s, {span} left"
+
+
+def table(tally: Tally, file: TextIO) -> None:
     """Prints how many outcomes there are of each kind, the most frequent first."""
-    rows = [(*kind, f"{count:,}") for kind, count in Counter(map(row, outcomes)).most_common()]
+    rows = [(*kind, f"{count:,}") for kind, count in tally.kinds.most_common()]
     console = _console(file)
     if console is not None:
         _coloured_table(rows, console)

@@ -4,126 +4,125 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-import msgspec
+from thor_async import StopCharge, ThorClient, ThorError
 
-from thor_async import BatchGaveUp, StopCharge, StopOutcome, ThorClient
+from .access import agree, find_address, make_client
+from .batch import Batch, Options
+from .fleet import Fleet, read_fleet
+from .output import Output, Standard
+from .problem import BadInput
+from .show import ADVICE, progress, say, sentence, table
 
-from .files import BadInput, read_fleet
-from .show import ADVICE, progress, say, sentence
+_IN_FLIGHT = 32
+# Pulled and without an outcome, for each that may be on the wire.
+_WINDOW = 4
 
 
 def stop(args: argparse.Namespace) -> int:
     """Stops one charge and prints one line about it."""
-    client = _make_client(args)
     try:
         command = StopCharge(args.chargebox, args.connector, args.id_tag, args.transaction)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    outcomes: list[StopOutcome] = []
-    try:
-        asyncio.run(_stop_all(client, [command], outcomes.append))
-    except BatchGaveUp:
-        pass  # its outcome says why
-    finally:
-        for outcome in outcomes:
-            print(sentence(outcome))
-    return 0 if outcomes[0].next_step == "done" else 1
+    return asyncio.run(_stop_one(make_client(args), command))
+
+
+async def _stop_one(client: ThorClient, command: StopCharge) -> int:
+    async with client as thor:
+        (outcome,) = await thor.stop_many([command])
+    print(sentence(outcome))
+    return 0 if outcome.next_step == "done" else 1
 
 
 def stop_many(args: argparse.Namespace) -> int:
     """Stops the charges of a file and writes one line of JSON for each."""
-    client = _make_client(args)
-    commands = read_fleet(args.file)
-    report = _Report(len(commands))
+    address = find_address(args)
+    fleet = read_fleet(args.file, skip_bad=args.skip_bad)
+    _say_what_is_left_out(fleet)
+    with _open_output(args, fleet) as output:
+        past = output.open(resume=args.resume)
+        rows = past.pending(resend_unknown=args.resend_unknown)
+        if args.dry_run:
+            return _describe(fleet, rows, address)
+        client = make_client(args)
+        agree(address, len(rows), lambda: _count_chargeboxes(fleet, rows), args)
+        output.begin(address)
+        batch = Batch(fleet, rows, output, past, Options(args.within, args.over))
+        _run(batch, client, len(rows))
+        output.end()
+    return _sum_up(batch, fleet, len(rows))
+
+
+def _run(batch: Batch, client: ThorClient, total: int) -> None:
     # Two writers on one terminal would spoil each other's lines.
     is_live = not sys.stdout.isatty()
+    with progress(total, batch.tally, sys.stderr, live=is_live) as batch.tick:
+        asyncio.run(batch.run(client))
+
+
+@contextmanager
+def _open_output(args: argparse.Namespace, fleet: Fleet) -> Iterator[Output]:
+    if args.output is None or (args.dry_run and not args.resume):
+        output: Output = Standard(len(fleet), is_kept=False)
+    else:
+        from .journal import Journal  # noqa: PLC0415 - its locks are not on every system
+
+        output = Journal(args.output, fleet, _WINDOW * (args.max_in_flight or _IN_FLIGHT))
     try:
-        with progress(len(commands), sys.stderr, live=is_live) as report.tick:
-            asyncio.run(_stop_all(client, commands, report.tell))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {report.rest()}") from None
-    except BatchGaveUp as gave_up:
-        say(f"{gave_up}: {report.rest()}")
-    except OSError:
-        say(f"the output takes no more: {report.rest()}")
-        raise
-    report.sum_up()
-    return 0 if report.is_done else 1
+        yield output
+    finally:
+        output.close()
 
 
-async def _stop_all(
-    client: ThorClient, commands: Sequence[StopCharge], tell: Callable[[StopOutcome], None]
-) -> None:
-    async with client as thor:
-        stream = thor.stop_stream(commands)
-        try:
-            async with stream:
-                async for outcome in stream:
-                    tell(outcome)
-        finally:
-            # When it was left early: what had ended by then, and what was cut in flight.
-            for outcome in stream.unread:
-                tell(outcome)
+def _describe(fleet: Fleet, rows: Sequence[int], address: str) -> int:
+    """What a run would do."""
+    count = _count_chargeboxes(fleet, rows)
+    print(f"would stop {len(rows):,} charges at {count:,} chargeboxes through {address}")
+    if len(rows) < len(fleet):
+        print(f"{len(fleet) - len(rows):,} others are settled by the runs before")
+    return 0
 
 
-class _Report:
-    """Writes the outcomes of a batch to standard output, and sums up on standard error."""
-
-    def __init__(self, total: int) -> None:
-        self.tick: Callable[[], None] = lambda: None
-        self._total = total
-        self._steps: Counter[str] = Counter()
-        self._written = 0
-        self._is_broken = False
-
-    @property
-    def is_done(self) -> bool:
-        return self._steps["done"] == self._total
-
-    def tell(self, outcome: StopOutcome) -> None:
-        """Counts it, and writes it unless an earlier one could not be written."""
-        self._steps[outcome.next_step] += 1
-        if self._is_broken:
-            return
-        try:
-            self._write(msgspec.json.encode(outcome.record()) + b"\n")
-        except OSError:
-            self._is_broken = True
-            raise
-        with contextlib.suppress(OSError):
-            self.tick()
-
-    def _write(self, line: bytes) -> None:
-        # Bytes, because JSON is UTF-8 whatever the terminal's encoding is.
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        self._written += 1
-
-    def rest(self) -> str:
-        """What is not in the output."""
-        known = self._steps.total()
-        lost = known - self._written
-        text = f"{self._total - known:,} of {self._total:,} commands were not sent"
-        return text + (f", and {lost:,} of the outcomes could not be written" if lost else "")
-
-    def sum_up(self) -> None:
-        counts = ", ".join(f"{count:,} {step}" for step, count in self._steps.most_common())
-        say(f"{self._steps.total():,} of {self._total:,} commands: {counts or 'nothing to do'}")
-        for step in self._steps:
-            if step != "done":
-                say(f"{step}: {ADVICE[step]}")
+def _count_chargeboxes(fleet: Fleet, rows: Sequence[int]) -> int:
+    return len({fleet[row].chargebox for row in rows})
 
 
-def _make_client(args: argparse.Namespace) -> ThorClient:
-    if not os.environ.get("THOR_API_KEY"):
-        raise BadInput("no API key: set THOR_API_KEY")
-    try:
-        return ThorClient(base_url=args.base_url)
-    except ValueError as error:
-        raise BadInput(str(error)) from None
+def _say_what_is_left_out(fleet: Fleet) -> None:
+    say(*fleet.bad)
+    if fleet.bad:
+        say(f"{len(fleet.bad):,} bad rows are left out")
+    if fleet.repeated:
+        lines = ", ".join(map(str, fleet.repeated[:10]))
+        more = ", ..." if len(fleet.repeated) > 10 else ""
+        say(f"{len(fleet.repeated):,} rows repeat earlier ones and go once: lines {lines}{more}")
+
+
+def _sum_up(batch: Batch, fleet: Fleet, total: int) -> int:
+    """Says what came of it on standard error, and gives the exit status."""
+    tally = batch.tally
+    with suppress(OSError):
+        if tally.total:
+            table(tally, sys.stderr)
+    for slow in tally.slowest:
+        say(f"slowest: {slow.elapsed:.1f} s, line {fleet.line(slow.index)}, {slow.where}")
+    say(f"{tally.total:,} of {total:,} commands: {tally.steps() or 'nothing to do'}")
+    for step in ADVICE:
+        if step != "done" and tally.count_step(step):
+            say(f"{step}: {ADVICE[step]}")
+    if batch.is_interrupted or batch.trouble:
+        say(f"{batch.trouble or 'interrupted'}: {_rest(batch, total)}")
+    if batch.is_interrupted:
+        return 130
+    return 0 if tally.count_step("done") == total and not fleet.bad and not batch.trouble else 1
+
+
+def _rest(batch: Batch, total: int) -> str:
+    """What is not in the output."""
+    known = batch.tally.total
+    lost = known - batch.written
+    text = f"{total - known:,} of {total:,} commands were not sent"
+    return text + (f", and {lost:,} of the outcomes could not be written" if lost else "")

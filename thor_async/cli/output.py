@@ -1,0 +1,75 @@
+"""Where the outcomes of a batch go, when not into a journal: standard output."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Protocol
+
+from .past import Past
+
+
+class OutputFull(Exception):
+    """The output takes no more; what was sent before that is in it."""
+
+
+class Output(Protocol):
+    """A line for each outcome. `open` first, `begin` when something is to be sent, then `end`."""
+
+    def open(self, *, resume: bool) -> Past:
+        """What the runs before did. Raises BadInput if it cannot be used."""
+
+    def begin(self, address: str) -> None:
+        """Raises BadInput if it cannot be written."""
+
+    def check(self) -> None:
+        """Raises OutputFull when no further command may be sent."""
+
+    def write(self, line: bytes) -> None:
+        """Takes one outcome, with the line's end, or raises OSError."""
+
+    def end(self) -> None:
+        """Nothing more of this run comes."""
+
+    def lines(self) -> Iterator[bytes]:
+        """All its lines."""
+
+    def close(self) -> None:
+        """Leaves nothing behind."""
+
+
+class Standard:
+    """Standard output; with `is_kept`, its lines can be read once more, for a report."""
+
+    def __init__(self, rows: int, *, is_kept: bool) -> None:
+        self._rows = rows
+        self._kept = tempfile.TemporaryFile() if is_kept else None
+
+    def open(self, *, resume: bool) -> Past:
+        return Past(self._rows)
+
+    def begin(self, address: str) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+    def write(self, line: bytes) -> None:
+        # Bytes, because JSON is UTF-8 whatever the terminal's encoding is.
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+        if self._kept is not None:
+            self._kept.write(line)
+
+    def end(self) -> None:
+        pass
+
+    def lines(self) -> Iterator[bytes]:
+        if self._kept is not None:
+            self._kept.seek(0)
+            yield from self._kept
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()

@@ -1,0 +1,85 @@
+"""What is counted of a batch while it runs; its size does not depend on the batch's."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import NamedTuple
+
+from thor_async import NotSentError, StopOutcome
+
+_SLOWEST = 3
+
+
+class Kind(NamedTuple):
+    """Outcomes that are alike to whoever acts on them."""
+
+    verdict: str
+    code: str
+    next_step: str
+
+
+class Slow(NamedTuple):
+    """One of the outcomes that took longest."""
+
+    elapsed: float
+    index: int
+    where: str
+
+
+class Tally:
+    """Counts of the outcomes so far, and the slowest of them."""
+
+    def __init__(self) -> None:
+        self.kinds: Counter[Kind] = Counter()
+        self._slowest: list[Slow] = []
+
+    def add(self, kind: Kind, outcome: StopOutcome, index: int) -> None:
+        """Counts one; `index` is its row."""
+        self.kinds[kind] += 1
+        command = outcome.command
+        where = f"chargebox {command.chargebox!r} connector {command.connector}"
+        heapq.heappush(self._slowest, Slow(outcome.elapsed, index, where))
+        if len(self._slowest) > _SLOWEST:
+            heapq.heappop(self._slowest)
+
+    @property
+    def total(self) -> int:
+        return self.kinds.total()
+
+    @property
+    def slowest(self) -> list[Slow]:
+        """At most three, the slowest first."""
+        return sorted(self._slowest, reverse=True)
+
+    def verdicts(self) -> str:
+        """As `20 relayed, 3 rejected`."""
+        return self._sum_up("verdict")
+
+    def steps(self) -> str:
+        """As `20 done, 3 fix`."""
+        return self._sum_up("next_step")
+
+    def count_step(self, step: str) -> int:
+        return sum(count for kind, count in self.kinds.items() if kind.next_step == step)
+
+    def _sum_up(self, name: str) -> str:
+        counts: Counter[str] = Counter()
+        for kind, count in self.kinds.items():
+            counts[getattr(kind, name)] += count
+        return ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
+
+
+def kind_of(outcome: StopOutcome) -> Kind:
+    """Verdict, code and next step; without a code of Thor's, the kind of error stands for it."""
+    error = outcome.error
+    step = outcome.next_step
+    if step == "resend" and outcome.maybe_applied:
+        # Not sent now, but perhaps by a run before this one.
+        step = "check"
+    code = ""
+    if isinstance(error, NotSentError):
+        code = error.reason
+    elif error is not None:
+        code = error.code or type(error).__name__
+    return Kind(outcome.verdict.value, code, step)
