@@ -22,7 +22,9 @@ import pytest
 from tests.conftest import KEY, TAG
 from thor_async import OutcomeStream, StopOutcome
 from thor_async.cli import demo, main, show, stories
-from thor_async.cli.files import BadInput, read_fleet
+from thor_async.cli.fleet import read_fleet
+from thor_async.cli.problem import BadInput
+from thor_async.cli.tally import Tally
 from thor_async.emulator import Answer, Faults, Ledger, ThorEmulator
 from thor_async.outage import Outage
 
@@ -811,7 +813,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_a_terminal_gets_a_bar(terminal: Terminal) -> None:
-    with show.progress(3, terminal) as tick:
+    with show.progress(3, Tally(), terminal) as tick:
         tick()
         tick()
     assert "━" in terminal.getvalue()
@@ -824,7 +826,7 @@ def test_plain_lines_without_rich_or_when_not_live(
 ) -> None:
     if missing:
         monkeypatch.setitem(sys.modules, "rich.console", None)
-    with show.progress(5, terminal, live=missing) as tick:
+    with show.progress(5, Tally(), terminal, live=missing) as tick:
         for _ in range(5):
             tick()
     assert terminal.getvalue() == "2 of 5\n3 of 5\n4 of 5\n5 of 5\n"

@@ -10,9 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from .arguments import make_parser
-from .files import BadInput
-from .logs import shown_log
+from .arguments import check, make_parser
+from .problem import BadInput
 from .show import say
 from .stops import stop, stop_many
 
@@ -64,6 +63,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if others:
         # Not shown: any of them may be a part of an id_tag that was not quoted.
         parser.error(f"{args.command}: too many arguments ({len(others)}): quote what has blanks")
+    problem = check(args)
+    if problem is not None:
+        parser.error(f"{args.command}: {problem}")
     return args
 
 

@@ -51,7 +51,9 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def agree(address: str, charges: int, chargeboxes: Callable[[], int], args: argparse.Namespace) -> None:
+def agree(
+    address: str, charges: int, chargeboxes: Callable[[], int], args: argparse.Namespace
+) -> None:
     """Has the number of charges typed before any is stopped that is not an emulator's.
 
     Raises BadInput when that did not happen, or when it is more than `--at-most`.

@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from .files import read_number
+from . import words
+from .rows import read_number
 
 Run = Callable[[argparse.Namespace], int]
-
-_OVERALL = """\
-environment:
-  THOR_API_KEY    the key, for stop and stop-many; it is never an argument
-  THOR_BASE_URL   the address, unless --base-url gives one; default: Thor's own
-
-exit status:
-  0    everything is done
-  1    something is left to do: resend, check or fix
-  2    bad usage or bad input: nothing was sent
-  130  interrupted
-
-example: thor-async demo --charges 200
-"""
-
-_DEMO = """\
-Stops charges of an emulator inside this process, shows what became of each command, and checks the
-verdicts against what the emulator really did. It needs no account and talks to nothing else,
-whatever the environment says.
-"""
-_DEMO_END = """\
-stories, each one hard moment:
-  outage       Thor refuses connections for a while in the middle of a batch
-  wrong-key    Thor does not know the key
-  next-driver  a stop works but is answered 500, and the next driver plugs in
-
-exit status: 0 when the demo ran, also when some charges are not done, for that is what it shows;
-1 when a verdict claimed more than happened or an outcome is missing.
-
-example: thor-async demo --charges 1000 --faults 0.2
-"""
-_EMULATE = """\
-Runs the emulator until Ctrl-C. Its first line of output is its address, its second the key.
-"""
-_EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv\n"
-_STOP = """\
-Stops one charge and says in one line what happened and what to do. The key is in THOR_API_KEY.
-"""
-_STOP_END = "example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52\n"
-_STOP_MANY = """\
-Stops the charges of a file and writes one line of JSON for each, as it ends. The file is read
-first: if any row is bad, all bad rows are named and nothing is sent. It is CSV in UTF-8 with the
-columns chargebox, connector, id_tag and transaction in any order; transaction may be empty, other
-columns are ignored. The key is in THOR_API_KEY.
-"""
-_STOP_MANY_END = "example: thor-async stop-many fleet.csv > outcomes.jsonl\n"
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,7 +29,7 @@ def make_parser(runs: Mapping[str, Run]) -> Parser:
     parser = Parser(
         prog="thor-async",
         description="Stops charges through Thor's API, and says what happened to each one.",
-        epilog=_OVERALL,
+        epilog=words.OVERALL,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -82,11 +38,13 @@ def make_parser(runs: Mapping[str, Run]) -> Parser:
         command.set_defaults(run=runs[name])
         return command
 
-    _add_demo_options(add("demo", "show it, without an account", _DEMO, _DEMO_END))
-    _add_emulate_options(add("emulate", "run a Thor to test against", _EMULATE, _EMULATE_END))
-    _add_stop_options(add("stop", "stop one charge", _STOP, _STOP_END))
+    _add_demo_options(add("demo", "show it, without an account", words.DEMO, words.DEMO_END))
+    _add_emulate_options(
+        add("emulate", "run a Thor to test against", words.EMULATE, words.EMULATE_END)
+    )
+    _add_stop_options(add("stop", "stop one charge", words.STOP, words.STOP_END))
     _add_stop_many_options(
-        add("stop-many", "stop the charges of a file", _STOP_MANY, _STOP_MANY_END)
+        add("stop-many", "stop the charges of a file", words.STOP_MANY, words.STOP_MANY_END)
     )
     return parser
 
@@ -128,12 +86,57 @@ def _add_stop_options(command: Parser) -> None:
 
 
 def _add_stop_many_options(command: Parser) -> None:
-    command.add_argument("file", metavar="FILE.csv", help="- for standard input")
+    command.add_argument("file", metavar="FILE", help="CSV or JSON lines; - for standard input")
     _add_address(command)
+    _add_input_options(command)
+    _add_pace_options(command)
+    _add_journal_options(command)
+
+
+def _add_input_options(command: Parser) -> None:
+    add = command.add_argument_group("what is sent").add_argument
+    add("--skip-bad", action="store_true", help="leave out the rows that cannot be used")
+    add("--dry-run", action="store_true", help="say what would be sent, and send nothing")
+    add("--yes", action="store_true", help="do not ask; needs --at-most")
+    add("--at-most", type=_count, metavar="N", help="send nothing if there are more charges")
+
+
+def _add_pace_options(command: Parser) -> None:
+    add = command.add_argument_group("how it is sent").add_argument
+    add("--max-in-flight", type=_count, metavar="N", help="requests at a time (32)")
+    add("--attempts", type=_count, metavar="N", help="for each charge, with the first (3)")
+    add("--within", type=_seconds, metavar="SECONDS", help="cut off what has not ended by then")
+    add("--over", type=_seconds, metavar="SECONDS", help="spread the stops evenly over that time")
+
+
+def _add_journal_options(command: Parser) -> None:
+    add = command.add_argument_group("what is kept").add_argument
+    add(
+        "--output",
+        metavar="FILE.jsonl",
+        help="the journal: an outcome a line; default: standard output",
+    )
+    add("--report", metavar="FILE.html", help="a page about all of it, for any browser")
+    add("--resume", action="store_true", help="go on with the journal of a run that did not end")
+    add("--resend-unknown", action="store_true", help="with --resume: also what is indeterminate")
 
 
 def _add_address(command: Parser) -> None:
     command.add_argument("--base-url", metavar="URL", help="in place of THOR_BASE_URL")
+    command.add_argument("--api-key-file", metavar="FILE", help="in place of THOR_API_KEY")
+
+
+def check(args: argparse.Namespace) -> str | None:
+    """What is wrong with options that need others, if anything is."""
+    if args.command != "stop-many":
+        return None
+    if args.yes and args.at_most is None:
+        return "--yes needs --at-most N beside it: the most charges that you mean to stop"
+    if args.resume and args.output is None:
+        return "--resume needs --output FILE: the journal of the run before"
+    if args.resend_unknown and not args.resume:
+        return "--resend-unknown needs --resume"
+    return None
 
 
 def _number(text: str) -> int:
@@ -149,3 +152,13 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError("must be seconds, more than 0")
+    return seconds

@@ -55,10 +55,10 @@ class Batch:
 
     async def run(self, client: ThorClient) -> None:
         """Stops them. The first Ctrl-C ends the dispatch, the second cuts what is in flight."""
-        with on_interrupt(self._stopping.set, _current_task().cancel):
+        work = asyncio.create_task(self._stop_all(client))
+        with on_interrupt(self._stopping.set, work.cancel):
             try:
-                async with client as thor:
-                    await self._stop(thor, self._rows)
+                await work
             except asyncio.CancelledError:
                 if not self.is_interrupted:
                     raise
@@ -68,6 +68,10 @@ class Batch:
                 if not self.is_broken:
                     raise
                 self.trouble = f"the output takes no more ({error.strerror})"
+
+    async def _stop_all(self, client: ThorClient) -> None:
+        async with client as thor:
+            await self._stop(thor, self._rows)
 
     async def _stop(self, thor: ThorClient, rows: Sequence[int]) -> None:
         stream = thor.stop_stream(self._source(rows), within=self._options.within)
@@ -129,9 +133,3 @@ class Batch:
         record = msgspec.structs.asdict(outcome.record())
         record |= {"index": row, "next_step": next_step}
         return msgspec.json.encode({"line": self._fleet.line(row), "at": now(), **record}) + b"\n"
-
-
-def _current_task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task

@@ -14,7 +14,8 @@ import msgspec
 from thor_async import StopCharge
 from thor_async.emulator import Faults, ThorEmulator
 
-from .files import BadInput, read_fleet
+from .fleet import read_fleet
+from .problem import BadInput
 from .show import say, table
 from .stories import STORIES, Played
 
@@ -44,7 +45,7 @@ async def _play(
 def _report(emulator: ThorEmulator, played: Played, seconds: float) -> int:
     """Prints the end of a demo, once the emulator has ended, and gives its exit status."""
     outcomes = played.outcomes
-    table(outcomes, sys.stdout)
+    table(played.tally, sys.stdout)
     retries = sum(max(0, outcome.attempts - 1) for outcome in outcomes)
     requests = len(emulator.ledger.requests)
     print(f"{requests:,} requests seen, {retries:,} retries, {seconds:.1f} s")
@@ -60,7 +61,7 @@ def _report(emulator: ThorEmulator, played: Played, seconds: float) -> int:
 
 def emulate(args: argparse.Namespace) -> int:
     """Runs the emulator until Ctrl-C."""
-    commands = [] if args.fleet is None else read_fleet(args.fleet)
+    commands = [] if args.fleet is None else list(read_fleet(args.fleet))
     emulator = _make_emulator(commands, port=args.port)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(emulator))
@@ -87,7 +88,9 @@ def _commands(args: argparse.Namespace) -> list[StopCharge]:
             StopCharge("lobby", 1, "the-fleet-card"),
             StopCharge("garage", 1, "the-fleet-card", 52),
         ]
-    commands = _made_up(args.charges or _CHARGES) if args.fleet is None else read_fleet(args.fleet)
+    commands = (
+        _made_up(args.charges or _CHARGES) if args.fleet is None else list(read_fleet(args.fleet))
+    )
     if args.story == "outage" and len(commands) < _FEWEST_FOR_OUTAGE:
         raise BadInput(f"too few charges for an outage: give at least {_FEWEST_FOR_OUTAGE}")
     return commands

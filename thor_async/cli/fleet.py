@@ -84,11 +84,8 @@ def read_fleet(path: str, *, skip_bad: bool = False) -> Fleet:
     name = "standard input" if path == "-" else path
     fleet = Fleet(name, _read(name, path))
     if fleet.bad and not skip_bad:
-        count = f"({len(fleet.bad):,})"
-        raise BadInput(
-            *fleet.bad,
-            f"nothing was sent: correct the rows named here {count}, or leave them out by --skip-bad",
-        )
+        cure = f"correct the rows named here ({len(fleet.bad):,}), or leave them out by --skip-bad"
+        raise BadInput(*fleet.bad, f"nothing was sent: {cure}")
     return fleet
 
 
@@ -111,8 +108,9 @@ def _find_reader(name: str, content: bytes) -> Reader:
 def _check_encoding(name: str, content: bytes) -> None:
     try:
         content.decode()
-        return
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+    else:
+        return
     # Outside the handler: the error carries the whole content.
     raise BadInput(f"{name} line {line}: not UTF-8: save it as CSV in UTF-8")

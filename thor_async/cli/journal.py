@@ -10,8 +10,8 @@ import math
 import os
 import resource
 import stat
-from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -66,7 +66,9 @@ class Journal:
                 f"{self._path} is there already: --resume goes on with it, or give another --output"
             )
         with io.FileIO(os.dup(self._fd)) as raw, io.BufferedReader(raw) as file:
-            past, self._whole = read_past(file, str(self._path), self._fleet.digest, len(self._fleet))
+            past, self._whole = read_past(
+                file, str(self._path), self._fleet.digest, len(self._fleet)
+            )
         return past
 
     def begin(self, address: str) -> None:
@@ -74,13 +76,15 @@ class Journal:
         try:
             os.ftruncate(self._fd, self._whole)
             self._make_room()
-            self._append({
-                "journal": 1,
-                "input": self._fleet.digest,
-                "rows": len(self._fleet),
-                "address": address,
-                "started": now(),
-            })
+            self._append(
+                {
+                    "journal": 1,
+                    "input": self._fleet.digest,
+                    "rows": len(self._fleet),
+                    "address": address,
+                    "started": now(),
+                }
+            )
         except OSError as error:
             self._give_room_back()
             os.ftruncate(self._fd, self._whole)
@@ -113,10 +117,9 @@ class Journal:
             self.write(msgspec.json.encode({"ended": now()}) + b"\n")
             os.fsync(self._fd)
 
-    def lines(self) -> Iterator[bytes]:
-        """All its lines, also those of the runs before."""
-        with self._path.open("rb") as file:
-            yield from file
+    def read(self) -> IO[bytes]:
+        """A file with all its lines, also those of the runs before."""
+        return self._path.open("rb")
 
     def close(self) -> None:
         """Unlocks it; one that holds nothing is taken away."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
-from collections.abc import Iterator
-from typing import Protocol
+from typing import IO, Protocol
 
 from .past import Past
 
@@ -32,19 +32,19 @@ class Output(Protocol):
     def end(self) -> None:
         """Nothing more of this run comes."""
 
-    def lines(self) -> Iterator[bytes]:
-        """All its lines."""
+    def read(self) -> IO[bytes]:
+        """A file with all its lines, to be closed by whoever asks for it."""
 
     def close(self) -> None:
         """Leaves nothing behind."""
 
 
 class Standard:
-    """Standard output; with `is_kept`, its lines can be read once more, for a report."""
+    """Standard output; with `is_kept`, its lines can be read, once and at the end."""
 
     def __init__(self, rows: int, *, is_kept: bool) -> None:
         self._rows = rows
-        self._kept = tempfile.TemporaryFile() if is_kept else None
+        self._kept = tempfile.TemporaryFile() if is_kept else None  # noqa: SIM115 - see `close`
 
     def open(self, *, resume: bool) -> Past:
         return Past(self._rows)
@@ -65,10 +65,12 @@ class Standard:
     def end(self) -> None:
         pass
 
-    def lines(self) -> Iterator[bytes]:
-        if self._kept is not None:
-            self._kept.seek(0)
-            yield from self._kept
+    def read(self) -> IO[bytes]:
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return io.BytesIO()
+        kept.seek(0)
+        return kept
 
     def close(self) -> None:
         if self._kept is not None:

@@ -96,7 +96,9 @@ def read_past(file: BinaryIO, name: str, digest: str, rows: int) -> tuple[Past, 
                 break
         except ValueError:
             if not _is_last(file):
-                raise BadInput(f"{name} line {number}: no line of a journal: give its own") from None
+                raise BadInput(
+                    f"{name} line {number}: no line of a journal: give its own"
+                ) from None
             break
         _check(line, past, name, digest, rows)
         past.add(line)

@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from thor_async import StopCharge, ThorClient, ThorError
+from thor_async import BatchGaveUp, StopCharge, StopOutcome, ThorClient
 
 from .access import agree, find_address, make_client
 from .batch import Batch, Options
 from .fleet import Fleet, read_fleet
 from .output import Output, Standard
 from .problem import BadInput
+from .report import Asked, check_report, write_report
 from .show import ADVICE, progress, say, sentence, table
+from .told import Story
 
 _IN_FLIGHT = 32
 # Pulled and without an outcome, for each that may be on the wire.
@@ -28,19 +30,32 @@ def stop(args: argparse.Namespace) -> int:
         command = StopCharge(args.chargebox, args.connector, args.id_tag, args.transaction)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    return asyncio.run(_stop_one(make_client(args), command))
+    outcomes: list[StopOutcome] = []
+    try:
+        asyncio.run(_stop_one(make_client(args), command, outcomes))
+    finally:
+        for outcome in outcomes:
+            print(sentence(outcome))
+    return 0 if outcomes[0].next_step == "done" else 1
 
 
-async def _stop_one(client: ThorClient, command: StopCharge) -> int:
+async def _stop_one(client: ThorClient, command: StopCharge, told: list[StopOutcome]) -> None:
     async with client as thor:
-        (outcome,) = await thor.stop_many([command])
-    print(sentence(outcome))
-    return 0 if outcome.next_step == "done" else 1
+        stream = thor.stop_stream([command])
+        try:
+            async with stream:
+                with suppress(BatchGaveUp):  # its outcome says why
+                    async for outcome in stream:
+                        told.append(outcome)
+        finally:
+            told.extend(stream.unread)
 
 
 def stop_many(args: argparse.Namespace) -> int:
     """Stops the charges of a file and writes one line of JSON for each."""
     address = find_address(args)
+    if args.report is not None:
+        check_report(args.report)
     fleet = read_fleet(args.file, skip_bad=args.skip_bad)
     _say_what_is_left_out(fleet)
     with _open_output(args, fleet) as output:
@@ -54,7 +69,25 @@ def stop_many(args: argparse.Namespace) -> int:
         batch = Batch(fleet, rows, output, past, Options(args.within, args.over))
         _run(batch, client, len(rows))
         output.end()
-    return _sum_up(batch, fleet, len(rows))
+        status = _sum_up(batch, fleet, len(rows))
+        if args.report is not None:
+            status = _report(args, batch, fleet, output) or status
+    return status
+
+
+def _report(args: argparse.Namespace, batch: Batch, fleet: Fleet, output: Output) -> int:
+    """Writes the report; 1 when it could not be written."""
+    name = "standard input" if args.file == "-" else args.file
+    trouble = batch.trouble or ("interrupted" if batch.is_interrupted else None)
+    asked = Asked(name, fleet.digest, find_address(args), len(fleet), len(fleet.bad), trouble)
+    try:
+        with output.read() as file:
+            write_report(args.report, asked, Story(file, fleet))
+    except OSError as error:
+        say(f"cannot write {args.report} ({error.strerror}): make room and use --resume again")
+        return 1
+    say(f"the report is in {args.report}")
+    return 0
 
 
 def _run(batch: Batch, client: ThorClient, total: int) -> None:
@@ -67,7 +100,7 @@ def _run(batch: Batch, client: ThorClient, total: int) -> None:
 @contextmanager
 def _open_output(args: argparse.Namespace, fleet: Fleet) -> Iterator[Output]:
     if args.output is None or (args.dry_run and not args.resume):
-        output: Output = Standard(len(fleet), is_kept=False)
+        output: Output = Standard(len(fleet), is_kept=args.report is not None)
     else:
         from .journal import Journal  # noqa: PLC0415 - its locks are not on every system
 
@@ -108,7 +141,7 @@ def _sum_up(batch: Batch, fleet: Fleet, total: int) -> int:
         if tally.total:
             table(tally, sys.stderr)
     for slow in tally.slowest:
-        say(f"slowest: {slow.elapsed:.1f} s, line {fleet.line(slow.index)}, {slow.where}")
+        say(f"slowest: {slow.elapsed:.1f} s, line {fleet.line(slow.row)}, {slow.where}")
     say(f"{tally.total:,} of {total:,} commands: {tally.steps() or 'nothing to do'}")
     for step in ADVICE:
         if step != "done" and tally.count_step(step):

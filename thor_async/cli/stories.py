@@ -14,6 +14,7 @@ from thor_async import BatchGaveUp, RetryPolicy, StopCharge, StopOutcome, ThorCl
 from thor_async.emulator import Answer, ThorEmulator
 
 from .show import progress, sentence
+from .tally import Tally, kind_of
 
 # Retries really wait, but a demo of a thousand charges should end in seconds.
 RETRY = RetryPolicy(initial_delay=0.05, max_delay=0.4)
@@ -27,6 +28,7 @@ class Played:
     """What came of the commands so far, over one or more batches."""
 
     outcomes: list[StopOutcome] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     commands: int = 0
     never_pulled: int = 0
     is_complete: bool = True
@@ -59,6 +61,7 @@ async def stop_all(
         async with client as thor, thor.stop_stream(source) as stream:
             async for outcome in stream:
                 outcomes.append(outcome)
+                played.tally.add(kind_of(outcome), outcome, outcome.index)
                 tick()
     except BatchGaveUp as gave_up:
         played.gave_up = gave_up
@@ -72,7 +75,7 @@ async def stop_all(
 
 async def plain(emulator: ThorEmulator, commands: Sequence[StopCharge], played: Played) -> None:
     """No story."""
-    with progress(len(commands), sys.stdout) as tick:
+    with progress(len(commands), played.tally, sys.stdout) as tick:
         await stop_all(make_client(emulator), commands, played, tick)
 
 
@@ -92,7 +95,7 @@ async def outage(emulator: ThorEmulator, commands: Sequence[StopCharge], played:
         await asyncio.sleep(AWAY)
         await emulator.accept()
 
-    with progress(len(commands), sys.stdout) as tick:
+    with progress(len(commands), played.tally, sys.stdout) as tick:
 
         def watch() -> None:
             tick()

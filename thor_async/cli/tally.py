@@ -23,7 +23,7 @@ class Slow(NamedTuple):
     """One of the outcomes that took longest."""
 
     elapsed: float
-    index: int
+    row: int
     where: str
 
 
@@ -34,12 +34,12 @@ class Tally:
         self.kinds: Counter[Kind] = Counter()
         self._slowest: list[Slow] = []
 
-    def add(self, kind: Kind, outcome: StopOutcome, index: int) -> None:
-        """Counts one; `index` is its row."""
+    def add(self, kind: Kind, outcome: StopOutcome, row: int) -> None:
+        """Counts one, the outcome of that row of the file."""
         self.kinds[kind] += 1
         command = outcome.command
         where = f"chargebox {command.chargebox!r} connector {command.connector}"
-        heapq.heappush(self._slowest, Slow(outcome.elapsed, index, where))
+        heapq.heappush(self._slowest, Slow(outcome.elapsed, row, where))
         if len(self._slowest) > _SLOWEST:
             heapq.heappop(self._slowest)
 
