@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from .arguments import check, make_parser
+from .arguments import find_conflict, make_parser
+from .checks import check
 from .problem import BadInput
+from .running import running
 from .show import say
 from .stops import stop, stop_many
 
@@ -57,13 +59,20 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    runs = {"demo": _demo, "emulate": _emulate, "stop": stop, "stop-many": stop_many}
+    runs = {
+        "check": check,
+        "demo": _demo,
+        "emulate": _emulate,
+        "running": running,
+        "stop": stop,
+        "stop-many": stop_many,
+    }
     parser = make_parser(runs)
     args, others = parser.parse_known_args(argv)
     if others:
         # Not shown: any of them may be a part of an id_tag that was not quoted.
         parser.error(f"{args.command}: too many arguments ({len(others)}): quote what has blanks")
-    problem = check(args)
+    problem = find_conflict(args)
     if problem is not None:
         parser.error(f"{args.command}: {problem}")
     return args

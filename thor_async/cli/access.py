@@ -20,10 +20,10 @@ from .problem import BadInput
 TERMINAL = "/dev/tty"
 
 
-def find_address(args: argparse.Namespace) -> str:
-    """Where stops would go. Raises BadInput for an address that no client would take."""
+def find_addresses(args: argparse.Namespace) -> tuple[str, str]:
+    """Where stops would go, and lists come from. Raises BadInput for what no client would take."""
     try:
-        return resolve_addresses(args.base_url, None, allow_http=False)[0]
+        return resolve_addresses(args.base_url, args.read_url, allow_http=False)
     except ValueError as error:
         raise BadInput(str(error)) from None
 
@@ -35,9 +35,9 @@ def make_client(args: argparse.Namespace) -> ThorClient:
     if attempts is not None:
         settings["retry"] = RetryPolicy(max_attempts=attempts)
     given = {name: value for name, value in settings.items() if value is not None}
-    find_address(args)  # before anyone is asked for a key
+    find_addresses(args)  # before anyone is asked for a key
     try:
-        return ThorClient(_find_key(args), base_url=args.base_url, **given)
+        return ThorClient(_find_key(args), base_url=args.base_url, read_url=args.read_url, **given)
     except ValueError as error:
         raise BadInput(str(error)) from None
 

@@ -38,10 +38,12 @@ def make_parser(runs: Mapping[str, Run]) -> Parser:
         command.set_defaults(run=runs[name])
         return command
 
+    _add_address(add("check", "find out whether stops can work", words.CHECK, words.CHECK_END))
     _add_demo_options(add("demo", "show it, without an account", words.DEMO, words.DEMO_END))
     _add_emulate_options(
         add("emulate", "run a Thor to test against", words.EMULATE, words.EMULATE_END)
     )
+    _add_running_options(add("running", "list what runs", words.RUNNING, words.RUNNING_END))
     _add_stop_options(add("stop", "stop one charge", words.STOP, words.STOP_END))
     _add_stop_many_options(
         add("stop-many", "stop the charges of a file", words.STOP_MANY, words.STOP_MANY_END)
@@ -82,6 +84,7 @@ def _add_stop_options(command: Parser) -> None:
         metavar="N",
         help="the number of the charge: with it, no later charge can be stopped by mistake",
     )
+    _add_watch_options(command)
     _add_address(command)
 
 
@@ -102,7 +105,15 @@ def _add_input_options(command: Parser) -> None:
 
 
 def _add_pace_options(command: Parser) -> None:
+    _add_watch_options(command)
     add = command.add_argument_group("how it is sent").add_argument
+    add(
+        "--canary",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="send the rest only when the first N have been seen to stop",
+    )
     add("--max-in-flight", type=_count, metavar="N", help="requests at a time (32)")
     add("--attempts", type=_count, metavar="N", help="for each charge, with the first (3)")
     add("--within", type=_seconds, metavar="SECONDS", help="cut off what has not ended by then")
@@ -121,15 +132,35 @@ def _add_journal_options(command: Parser) -> None:
     add("--resend-unknown", action="store_true", help="with --resume: also what is indeterminate")
 
 
+def _add_running_options(command: Parser) -> None:
+    add = command.add_argument
+    add("--alias", metavar="GLOB", help="only at chargeboxes of that name, as 'Harbour*'")
+    add("--chargeboxes", metavar="FILE", help="only at these: one identifier a line")
+    add("--tags", metavar="FILE", help="the id_tags that the list hides: a file as for stop-many")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="which is the default")
+    form.add_argument("--jsonl", action="store_true", help="JSON lines in place of CSV")
+    _add_address(command)
+
+
+def _add_watch_options(command: Parser) -> None:
+    add = command.add_argument_group("whether it stopped").add_argument
+    add("--wait", type=_seconds, metavar="SECONDS", help="watch for so long whether it stopped")
+    add("--pin", action="store_true", help="look first which charge runs, and stop only that one")
+
+
 def _add_address(command: Parser) -> None:
     command.add_argument("--base-url", metavar="URL", help="in place of THOR_BASE_URL")
+    command.add_argument("--read-url", metavar="URL", help="of the lists, if it is another one")
     command.add_argument("--api-key-file", metavar="FILE", help="in place of THOR_API_KEY")
 
 
-def check(args: argparse.Namespace) -> str | None:
+def find_conflict(args: argparse.Namespace) -> str | None:
     """What is wrong with options that need others, if anything is."""
     if args.command != "stop-many":
         return None
+    if args.wait is not None and args.within is not None:
+        return "--within does not go with --wait, which bounds each stop: give one of them"
     if args.yes and args.at_most is None:
         return "--yes needs --at-most N beside it: the most charges that you mean to stop"
     if args.resume and args.output is None:

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import msgspec
 
-from thor_async import BatchGaveUp, StopCharge, StopOutcome, ThorClient
+from thor_async import BatchGaveUp, StopCharge, ThorClient
 
 from .fleet import Fleet
 from .interrupt import on_interrupt
 from .moment import now
 from .output import Output, OutputFull
 from .past import Past
-from .tally import Tally, kind_of
+from .results import Commands, Item, Manner, Result, as_result, open_stream
+from .tally import Tally
 
-Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
+_CANARY_WAIT = 60.0
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How the stops are made; all durations are seconds.
+    """How a batch is made: `over` so many seconds, evenly, and after its first `canary` charges."""
 
-    `within` bounds them all together, `over` spreads their starts evenly.
-    """
-
-    within: float | None = None
+    manner: Manner = Manner()
     over: float | None = None
+    canary: int = 0
 
 
 class Batch:
@@ -70,19 +69,35 @@ class Batch:
                 self.trouble = f"the output takes no more ({error.strerror})"
 
     async def _stop_all(self, client: ThorClient) -> None:
+        canary, rest = self._rows[: self._options.canary], self._rows[self._options.canary :]
+        manner = self._options.manner
         async with client as thor:
-            await self._stop(thor, self._rows)
+            if canary:
+                wait = manner.wait or _CANARY_WAIT
+                await self._stop(thor, canary, msgspec.structs.replace(manner, wait=wait))
+                if self._is_canary_dead(len(canary)):
+                    return
+            if not self.is_interrupted:
+                await self._stop(thor, rest, manner)
 
-    async def _stop(self, thor: ThorClient, rows: Sequence[int]) -> None:
-        stream = thor.stop_stream(self._source(rows), within=self._options.within)
+    def _is_canary_dead(self, count: int) -> bool:
+        """Unless all of it is over, and some of it because it was stopped, the rest is not sent."""
+        proven = self.tally.count(state="stopped")
+        if proven and self.tally.count(next_step="done") == count:
+            return False
+        self.trouble = f"only {proven:,} of the first {count:,} charges were seen to stop"
+        return True
+
+    async def _stop(self, thor: ThorClient, rows: Sequence[int], manner: Manner) -> None:
+        stream = open_stream(thor, self._source(rows), manner)
         try:
             async with stream:
-                async for outcome in stream:
-                    self._tell(outcome, rows[outcome.index])
+                async for item in stream:
+                    self._tell(item, rows)
         finally:
             # When it was left early: what had ended by then, and what was cut in flight.
-            for outcome in stream.unread:
-                self._tell(outcome, rows[outcome.index])
+            for item in stream.unread:
+                self._tell(item, rows)
 
     def _source(self, rows: Sequence[int]) -> Commands:
         commands = self._commands(rows)
@@ -108,15 +123,15 @@ class Batch:
                     return
             yield command
 
-    def _tell(self, outcome: StopOutcome, row: int) -> None:
+    def _tell(self, item: Item, rows: Sequence[int]) -> None:
         """Counts it, and writes it unless an earlier one could not be written."""
-        outcome = self._with_past(outcome, row)
-        kind = kind_of(outcome)
-        self.tally.add(kind, outcome, row)
+        row = rows[as_result(item).outcome.index]
+        result = as_result(item, may_have_been_sent=self._past.may_have_been_sent(row))
+        self.tally.add(result, row)
         if self.is_broken:
             return
         try:
-            self._output.write(self._line(outcome, row, kind.next_step))
+            self._output.write(self._line(result, row))
         except OSError:
             self.is_broken = True
             raise
@@ -124,12 +139,6 @@ class Batch:
         with contextlib.suppress(OSError):
             self.tick()
 
-    def _with_past(self, outcome: StopOutcome, row: int) -> StopOutcome:
-        if outcome.maybe_applied or not self._past.may_have_been_sent(row):
-            return outcome
-        return msgspec.structs.replace(outcome, maybe_applied=True)
-
-    def _line(self, outcome: StopOutcome, row: int, next_step: str) -> bytes:
-        record = msgspec.structs.asdict(outcome.record())
-        record |= {"index": row, "next_step": next_step}
-        return msgspec.json.encode({"line": self._fleet.line(row), "at": now(), **record}) + b"\n"
+    def _line(self, result: Result, row: int) -> bytes:
+        line = {"line": self._fleet.line(row), "at": now(), **result.record(), "index": row}
+        return msgspec.json.encode(line) + b"\n"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from thor_async import StopOutcome
-
+from .results import Result
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -21,20 +20,24 @@ ADVICE = {
     "check": "look whether the charge still runs before you send it again",
     "fix": "correct the data or the account: the same would be refused again",
 }
-_HEADINGS = ("verdict", "code", "next step", "outcomes")
+_HEADINGS = ("verdict", "code", "charge", "next step", "outcomes")
 _COLOURS = {"done": "green", "resend": "yellow", "check": "yellow", "fix": "red"}
 _MINUTE = 60
 
 
-def sentence(outcome: StopOutcome) -> str:
+def sentence(result: Result) -> str:
     """One line: what happened, and what to do."""
+    outcome, advice = result.outcome, ADVICE[result.next_step]
+    seen = ""
+    if result.confirmation is not None:
+        seen = f": {_words(result.state)} ({result.confirmation.evidence})"
     if outcome.error is not None:
-        return f"{outcome.verdict}: {outcome.error}: {ADVICE[outcome.next_step]}"
+        return f"{outcome.verdict}: {outcome.error}{seen}: {advice}"
     command = outcome.command
     again = ", and may have done so before" if outcome.maybe_applied else ""
     return (
         f"relayed: chargebox {command.chargebox!r} connector {command.connector}: Thor has handed "
-        f"the stop on{again}; the chargebox may still refuse it: {ADVICE[outcome.next_step]}"
+        f"the stop on{again}{seen or '; the chargebox may still refuse it'}: {advice}"
     )
 
 
@@ -56,7 +59,8 @@ def progress(
     started = time.monotonic()
 
     def state() -> str:
-        return f"{tally.verdicts()}{_pace(tally.total, total, time.monotonic() - started)}"
+        counts = tally.states() or tally.verdicts()
+        return f"{counts}{_pace(tally.total, total, time.monotonic() - started)}"
 
     console = _console(file) if live else None
     if console is None:
@@ -98,26 +102,33 @@ def _pace(done: int, total: int, seconds: float) -> str:
 
 def table(tally: Tally, file: TextIO) -> None:
     """Prints how many outcomes there are of each kind, the most frequent first."""
-    rows = [(*kind, f"{count:,}") for kind, count in tally.kinds.most_common()]
+    counts = [(*kind, f"{count:,}") for kind, count in tally.kinds.most_common()]
+    rows: list[tuple[str, ...]] = [_HEADINGS, *counts]
+    if not tally.states():
+        rows = [(verdict, code, *others) for verdict, code, _, *others in rows]
     console = _console(file)
     if console is not None:
         _coloured_table(rows, console)
         return
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    for cells in (_HEADINGS, *rows):
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for cells in rows:
         *left, last = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         print(*left, last.strip().rjust(widths[-1]), sep="  ", file=file)
 
 
-def _coloured_table(rows: Iterable[tuple[str, str, str, str]], console: Console) -> None:
+def _coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415 - as above
 
     grid = Table()
-    for heading in _HEADINGS:
+    for heading in rows[0]:
         grid.add_column(heading, justify="right" if heading == _HEADINGS[-1] else "left")
-    for cells in rows:
-        grid.add_row(*cells, style=_COLOURS[cells[2]])
+    for cells in rows[1:]:
+        grid.add_row(*cells, style=_COLOURS[cells[-2]])
     console.print(grid)
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def _console(file: TextIO) -> Console | None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from thor_async import BatchGaveUp, StopCharge, StopOutcome, ThorClient
+from thor_async import BatchGaveUp, StopCharge, ThorClient
 
-from .access import agree, find_address, make_client
+from .access import agree, find_addresses, make_client
 from .batch import Batch, Options
 from .fleet import Fleet, read_fleet
 from .output import Output, Standard
 from .problem import BadInput
 from .report import Asked, check_report, write_report
+from .results import Manner, Result, as_result, open_stream
 from .show import ADVICE, progress, say, sentence, table
 from .told import Story
 
 _IN_FLIGHT = 32
 # Pulled and without an outcome, for each that may be on the wire.
-_WINDOW = 4
+_WINDOW, _WATCHED = 4, 32
 
 
 def stop(args: argparse.Namespace) -> int:
@@ -30,30 +31,37 @@ def stop(args: argparse.Namespace) -> int:
         command = StopCharge(args.chargebox, args.connector, args.id_tag, args.transaction)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    outcomes: list[StopOutcome] = []
+    results: list[Result] = []
     try:
-        asyncio.run(_stop_one(make_client(args), command, outcomes))
+        asyncio.run(_stop_one(make_client(args), command, _manner(args), results.append))
     finally:
-        for outcome in outcomes:
-            print(sentence(outcome))
-    return 0 if outcomes[0].next_step == "done" else 1
+        for result in results:
+            print(sentence(result))
+    return 0 if results[0].next_step == "done" else 1
 
 
-async def _stop_one(client: ThorClient, command: StopCharge, told: list[StopOutcome]) -> None:
+async def _stop_one(
+    client: ThorClient, command: StopCharge, manner: Manner, tell: Callable[[Result], None]
+) -> None:
     async with client as thor:
-        stream = thor.stop_stream([command])
+        stream = open_stream(thor, [command], manner)
         try:
             async with stream:
                 with suppress(BatchGaveUp):  # its outcome says why
-                    async for outcome in stream:
-                        told.append(outcome)
+                    async for item in stream:
+                        tell(as_result(item))
         finally:
-            told.extend(stream.unread)
+            for item in stream.unread:
+                tell(as_result(item))
+
+
+def _manner(args: argparse.Namespace) -> Manner:
+    return Manner(args.wait, args.pin, getattr(args, "within", None))
 
 
 def stop_many(args: argparse.Namespace) -> int:
     """Stops the charges of a file and writes one line of JSON for each."""
-    address = find_address(args)
+    address = find_addresses(args)[0]
     if args.report is not None:
         check_report(args.report)
     fleet = read_fleet(args.file, skip_bad=args.skip_bad)
@@ -66,7 +74,8 @@ def stop_many(args: argparse.Namespace) -> int:
         client = make_client(args)
         agree(address, len(rows), lambda: _count_chargeboxes(fleet, rows), args)
         output.begin(address)
-        batch = Batch(fleet, rows, output, past, Options(args.within, args.over))
+        options = Options(_manner(args), args.over, args.canary)
+        batch = Batch(fleet, rows, output, past, options)
         _run(batch, client, len(rows))
         output.end()
         status = _sum_up(batch, fleet, len(rows))
@@ -79,7 +88,7 @@ def _report(args: argparse.Namespace, batch: Batch, fleet: Fleet, output: Output
     """Writes the report; 1 when it could not be written."""
     name = "standard input" if args.file == "-" else args.file
     trouble = batch.trouble or ("interrupted" if batch.is_interrupted else None)
-    asked = Asked(name, fleet.digest, find_address(args), len(fleet), len(fleet.bad), trouble)
+    asked = Asked(name, fleet.digest, find_addresses(args)[0], len(fleet), len(fleet.bad), trouble)
     try:
         with output.read() as file:
             write_report(args.report, asked, Story(file, fleet))
@@ -104,7 +113,8 @@ def _open_output(args: argparse.Namespace, fleet: Fleet) -> Iterator[Output]:
     else:
         from .journal import Journal  # noqa: PLC0415 - its locks are not on every system
 
-        output = Journal(args.output, fleet, _WINDOW * (args.max_in_flight or _IN_FLIGHT))
+        each = _WINDOW if args.wait is None and not args.canary else _WATCHED
+        output = Journal(args.output, fleet, each * (args.max_in_flight or _IN_FLIGHT))
     try:
         yield output
     finally:
@@ -144,13 +154,15 @@ def _sum_up(batch: Batch, fleet: Fleet, total: int) -> int:
         say(f"slowest: {slow.elapsed:.1f} s, line {fleet.line(slow.row)}, {slow.where}")
     say(f"{tally.total:,} of {total:,} commands: {tally.steps() or 'nothing to do'}")
     for step in ADVICE:
-        if step != "done" and tally.count_step(step):
+        if step != "done" and tally.count(next_step=step):
             say(f"{step}: {ADVICE[step]}")
     if batch.is_interrupted or batch.trouble:
         say(f"{batch.trouble or 'interrupted'}: {_rest(batch, total)}")
     if batch.is_interrupted:
         return 130
-    return 0 if tally.count_step("done") == total and not fleet.bad and not batch.trouble else 1
+    return (
+        0 if tally.count(next_step="done") == total and not fleet.bad and not batch.trouble else 1
+    )
 
 
 def _rest(batch: Batch, total: int) -> str:

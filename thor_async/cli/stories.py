@@ -13,8 +13,9 @@ import msgspec
 from thor_async import BatchGaveUp, RetryPolicy, StopCharge, StopOutcome, ThorClient
 from thor_async.emulator import Answer, ThorEmulator
 
+from .results import Result
 from .show import progress, sentence
-from .tally import Tally, kind_of
+from .tally import Tally
 
 # Retries really wait, but a demo of a thousand charges should end in seconds.
 RETRY = RetryPolicy(initial_delay=0.05, max_delay=0.4)
@@ -61,7 +62,7 @@ async def stop_all(
         async with client as thor, thor.stop_stream(source) as stream:
             async for outcome in stream:
                 outcomes.append(outcome)
-                played.tally.add(kind_of(outcome), outcome, outcome.index)
+                played.tally.add(Result(outcome), outcome.index)
                 tick()
     except BatchGaveUp as gave_up:
         played.gave_up = gave_up
@@ -145,7 +146,7 @@ async def next_driver(
         told = "Without" if command.transaction is None else "With"
         lives = (command.chargebox, command.connector) in emulator.charges
         _tell(
-            f"{told} transaction, {outcome.attempts} attempts. {sentence(outcome)}.",
+            f"{told} transaction, {outcome.attempts} attempts. {sentence(Result(outcome))}.",
             f"The next driver's charge {'still runs' if lives else 'was stopped by the retry'}.",
         )
     _tell(

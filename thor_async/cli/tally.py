@@ -6,7 +6,9 @@ import heapq
 from collections import Counter
 from typing import NamedTuple
 
-from thor_async import NotSentError, StopOutcome
+from thor_async import NotSentError
+
+from .results import Result
 
 _SLOWEST = 3
 
@@ -16,6 +18,7 @@ class Kind(NamedTuple):
 
     verdict: str
     code: str
+    state: str
     next_step: str
 
 
@@ -34,9 +37,10 @@ class Tally:
         self.kinds: Counter[Kind] = Counter()
         self._slowest: list[Slow] = []
 
-    def add(self, kind: Kind, outcome: StopOutcome, row: int) -> None:
-        """Counts one, the outcome of that row of the file."""
-        self.kinds[kind] += 1
+    def add(self, result: Result, row: int) -> None:
+        """Counts one, the result of that row of the file."""
+        outcome = result.outcome
+        self.kinds[_kind(result)] += 1
         command = outcome.command
         where = f"chargebox {command.chargebox!r} connector {command.connector}"
         heapq.heappush(self._slowest, Slow(outcome.elapsed, row, where))
@@ -56,30 +60,32 @@ class Tally:
         """As `20 relayed, 3 rejected`."""
         return self._sum_up("verdict")
 
+    def states(self) -> str:
+        """As `20 stopped`; empty when nothing was watched."""
+        return self._sum_up("state")
+
     def steps(self) -> str:
         """As `20 done, 3 fix`."""
         return self._sum_up("next_step")
 
-    def count_step(self, step: str) -> int:
-        return sum(count for kind, count in self.kinds.items() if kind.next_step == step)
+    def count(self, **fields: str) -> int:
+        """How many there are with these words in these fields of their kind."""
+        wanted = fields.items()
+        return sum(count for kind, count in self.kinds.items() if wanted <= kind._asdict().items())
 
     def _sum_up(self, name: str) -> str:
         counts: Counter[str] = Counter()
         for kind, count in self.kinds.items():
             counts[getattr(kind, name)] += count
-        return ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
+        return ", ".join(f"{count:,} {word}" for word, count in counts.most_common() if word)
 
 
-def kind_of(outcome: StopOutcome) -> Kind:
-    """Verdict, code and next step; without a code of Thor's, the kind of error stands for it."""
-    error = outcome.error
-    step = outcome.next_step
-    if step == "resend" and outcome.maybe_applied:
-        # Not sent now, but perhaps by a run before this one.
-        step = "check"
+def _kind(result: Result) -> Kind:
+    """Without a code of Thor's, the kind of error stands for it."""
+    error = result.outcome.error
     code = ""
     if isinstance(error, NotSentError):
         code = error.reason
     elif error is not None:
         code = error.code or type(error).__name__
-    return Kind(outcome.verdict.value, code, step)
+    return Kind(result.outcome.verdict.value, code, result.state, result.next_step)

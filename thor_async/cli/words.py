@@ -17,6 +17,26 @@ exit status:
 example: thor-async demo --charges 200
 """
 
+CHECK = """\
+Finds out whether key, source IP address, addresses and answers are as they should be, without
+touching a charge: reads the list of running charges, then asks to stop one at a chargebox that
+does not exist. Each line that begins with FAIL ends with its cure.
+"""
+CHECK_END = """\
+exit status: 0 all is as it should be, 1 something is not, 2 bad usage or no key.
+
+example: thor-async check
+"""
+RUNNING = """\
+Lists the charges that run now, as stop-many takes them. A charge whose id_tag the list hides,
+because it was started from the app or the API, is filled in from --tags; else it is named on
+standard error and left out, because no stop could be sent for it.
+"""
+RUNNING_END = """\
+exit status: 0 all of them are listed, 1 some were left out, 2 bad usage or no list.
+
+example: thor-async running --alias 'Harbour*' | thor-async stop-many - --output harbour.jsonl
+"""
 DEMO = """\
 Stops charges of an emulator inside this process, shows what became of each command, and checks the
 verdicts against what the emulator really did. It needs no account and talks to nothing else,
