@@ -22,6 +22,7 @@ from thor_async.cli import access, main
 from thor_async.emulator import ThorEmulator
 
 HEADER = "chargebox,connector,id_tag,transaction"
+HONEST = "Checked against the emulator: 0 of {} verdicts claimed more than happened."
 # As a shell in the foreground starts it, even if the tests themselves run in the background.
 PROCESS = """
 import signal, sys

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +70,8 @@ def test_every_bad_row_is_named_and_nothing_is_sent(
         "line 15: chargebox must not be empty or blank, not ''",
         "line 16: not CSV (unexpected end of data): "
         "look for a quote that is not closed or not doubled",
-        "thor-async: nothing was sent: correct the rows named here (12)",
+        "thor-async: nothing was sent: correct the rows named here (12), "
+        "or leave them out by --skip-bad",
     ]
 
 
@@ -78,8 +82,8 @@ def test_every_bad_row_is_named_and_nothing_is_sent(
         ([f"connector-1,2,{TAG},3"], f"put {HEADER} into the first line"),
         ([f"A;2;{TAG};3"], f"put {HEADER} into the first line"),
         (["chargebox,connector,idTag"], "no column id_tag, transaction: found 'chargebox,conn"),
-        (["Chargebox\tConnector"], "separate the columns with commas, not tabs"),
-        (["chargebox;connector;note"], "'chargebox;connector;note': separate the columns with com"),
+        (["Chargebox\tConnector"], "separated by commas, semicolons or tabs"),
+        (["chargebox;connector;note"], "no column id_tag, transaction: found 'chargebox;conn"),
         ([f"{HEADER},connector"], "two columns connector: leave one out"),
         ([f'"{HEADER}'], "line 1: not CSV (unexpected end of data)"),
     ],
@@ -104,3 +108,134 @@ def test_the_error_of_a_file_carries_nothing_of_it(write: Callable[..., Path]) -
     with pytest.raises(BadInput) as raised:
         read_fleet(str(path))
     assert raised.value.__context__ is None
+
+
+def commands(path: Path) -> list[tuple[Any, ...]]:
+    return [
+        (c.chargebox, c.connector, c.id_tag, c.transaction, c.ref) for c in read_fleet(str(path))
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_what_spreadsheets_write(tmp_path: Path, separator: str, end: str, quote: str) -> None:
+    path = tmp_path / "fleet.csv"
+    rows = [("note", *HEADER.split(",")), ("hi", " A ", " 1", "007", ""), ("", "", "", "", "")]
+    rows.append(("ho", "B", "2 ", "08", "5"))
+    lines = (separator.join(f"{quote}{cell}{quote}" for cell in row) for row in rows)
+    path.write_bytes(("\ufeff" + end.join(lines)).encode())
+    assert commands(path) == [
+        ("A", 1, "007", None, {"note": "hi"}),
+        ("B", 2, "08", 5, {"note": "ho"}),
+    ]
+    assert [read_fleet(str(path)).line(row) for row in (0, 1)] == [2, 4]
+
+
+def test_separators_within_quotes_and_blanks_around_them(write: Callable[..., Path]) -> None:
+    path = write("chargebox; connector; id_tag; transaction; note", '"A" ; "1"; "x;y" ;; "a ""b"""')
+    assert commands(path) == [("A", 1, "x;y", None, {"note": 'a "b"'})]
+
+
+def test_a_row_of_several_lines(write: Callable[..., Path]) -> None:
+    path = write(f"{HEADER},note", 'A,1,T,,"one', 'two"', "B,1,T,,x")
+    assert [command[4] for command in commands(path)] == [{"note": "one\ntwo"}, {"note": "x"}]
+    assert read_fleet(str(path)).line(1) == 4
+
+
+def test_columns_without_a_name_are_nothing(write: Callable[..., Path]) -> None:
+    assert commands(write(f"{HEADER},,", "A,1,T,5,,x")) == [("A", 1, "T", 5, None)]
+
+
+def test_a_time_past_which_a_row_is_not_sent(write: Callable[..., Path]) -> None:
+    path = write(f"{HEADER},not_after", "A,1,T,,2026-01-31T18:00:00+01:00", "B,1,T,,")
+    first, second = read_fleet(str(path))
+    assert first.not_after == datetime(2026, 1, 31, 17, tzinfo=UTC)
+    assert (first.ref, second.not_after) == (None, None)
+
+
+@pytest.mark.parametrize("moment", ["2026-01-31T18:00:00", "soon", "31.01.2026"])
+def test_a_time_that_is_none(write: Callable[..., Path], moment: str) -> None:
+    with pytest.raises(BadInput, match="line 2: not_after must be "):
+        read_fleet(str(write(f"{HEADER},not_after", f"A,1,T,,{moment}")))
+
+
+def test_json_lines(write: Callable[..., Path]) -> None:
+    path = write(
+        '{"chargebox":"A","connector":1,"id_tag":"T","transaction":5,"ref":["x"]}',
+        "",
+        '{"connector":2,"id_tag":"U","chargebox":"B","site":"north","bay":4}',
+        '{"chargebox":"C","connector":3,"id_tag":"V","transaction":null}',
+    )
+    assert commands(path) == [
+        ("A", 1, "T", 5, ["x"]),
+        ("B", 2, "U", None, {"site": "north", "bay": 4}),
+        ("C", 3, "V", None, None),
+    ]
+    assert read_fleet(str(path)).line(2) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"chargebox":"A","connector":1}', "no id_tag: add it"),
+        (f'{{"chargebox":"A","connector":"1","id_tag":"{TAG}"}}', "connector must be an int"),
+        (f'{{"chargebox":"A","connector":true,"id_tag":"{TAG}"}}', "connector must be an int"),
+        (f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}"', "not a JSON object"),
+        (f'{{"chargebox":"A","connector":1,"id_tag":["{TAG}"]}}', "id_tag must be a str, not a l"),
+        (f'["{TAG}"]', "not a JSON object"),
+        (
+            f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","ref":1,"x":2}}',
+            "ref beside 'x': put these",
+        ),
+        (f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","not_after":5}}', "not_after must be"),
+    ],
+)
+def test_json_lines_that_are_bad(
+    run: Run, write: Callable[..., Path], line: str, problem: str
+) -> None:
+    good = f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}"}}'
+    said = run("stop-many", write(good, line), "--dry-run")
+    assert (said.status, said.out) == (2, "")
+    assert f"line 2: {problem}" in said.err
+
+
+def test_bad_rows_are_left_out_when_that_is_asked_for(
+    thor: Thor, run: Run, write: Callable[..., Path]
+) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    said = run("stop-many", write(HEADER, f"B,0,{TAG},", f"A,1,{TAG},5", "C,1"), "--skip-bad")
+    assert said.status == 1  # two rows were left out
+    assert [record["chargebox"] for record in said.records] == ["A"]
+    assert "line 2: connector must be " in said.err
+    assert "line 4: 2 cells under 4 columns" in said.err
+    assert "2 bad rows are left out" in said.err
+    assert not thor.emulator.charges
+
+
+def test_exact_duplicates_go_once(thor: Thor, run: Run, write: Callable[..., Path]) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    path = write(f"{HEADER},x", f"A,1,{TAG},5,u", f"A,1,{TAG},5,u", f' A, 1,"{TAG}",5,u')
+    said = run("stop-many", path)
+    assert (said.status, thor.requests) == (0, 1)
+    assert "2 rows repeat earlier ones and go once: lines 3, 4\n" in said.err
+
+
+def test_rows_that_differ_in_anything_are_no_duplicates(write: Callable[..., Path]) -> None:
+    path = write(f"{HEADER},x", "A,1,T,5,u", "A,1,T,5,v", "A,1,T,,u", "A,2,T,5,u")
+    assert len(commands(path)) == 4
+
+
+def test_a_row_costs_little_beside_the_file(tmp_path: Path) -> None:
+    count = 20_000
+    path = tmp_path / "fleet.csv"
+    rows = (f"smartbit-{n:011},{n % 4 + 1},{n:020},{n + 1},site-{n % 50}" for n in range(count))
+    path.write_text("\n".join([f"{HEADER},site", *rows]))
+    read_fleet(str(path))
+    tracemalloc.start()
+    kept = read_fleet(str(path))
+    now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == count
+    assert now - path.stat().st_size < 40 * count
+    assert most - path.stat().st_size < 200 * count

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run, Start, Thor, finish
+from tests.cli.conftest import HONEST, Run, Start, Thor, finish
 from tests.conftest import KEY, TAG
 from thor_async.cli import main, show
 from thor_async.cli.tally import Tally
@@ -35,6 +37,17 @@ from thor_async.cli.tally import Tally
         (["stop", "A", "1", TAG, "--base-url", "http://x.example"], "use https"),
         (["stop-many", "no-such-file"], "cannot read no-such-file (No such file or directory)"),
         (["stop-many", "."], "cannot read . (Is a directory)"),
+        (["stop-many", "x", "--yes"], "--yes needs --at-most N beside it"),
+        (["stop-many", "x", "--resume"], "--resume needs --output FILE"),
+        (["stop-many", "x", "--resend-unknown"], "--resend-unknown needs --resume"),
+        (["stop-many", "x", "--wait", "5", "--within", "9"], "give one of them"),
+        (["stop-many", "x", "--within", "nan"], "--within: must be seconds, more than 0"),
+        (["stop-many", "x", "--over", "soon"], "--over: must be seconds, more than 0"),
+        (["stop-many", "x", "--at-most", "0"], "--at-most: must be at least 1"),
+        (["stop-many", "x", "--report", "/no/folder/a.html"], "cannot write /no/folder/a.html"),
+        (["stop", "A", "1", TAG, "--api-key-file", "no-such-file"], "give the file of the key"),
+        (["running", "--tags", "no-such-file"], "cannot read no-such-file"),
+        (["running", "--chargeboxes", "no-such-file"], "give one chargebox a line"),
         (["demo", "--charges", "0"], "--charges: must be at least 1"),
         (["demo", "--charges", "5", "--fleet", "x"], "not allowed with argument --charges"),
         (["demo", "--fleet", "no-such-file"], "cannot read no-such-file"),
@@ -56,16 +69,22 @@ def test_bad_usage_is_one_line_with_the_cure(
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["stop A 1 T", "stop-many fleet.csv"])
+@pytest.mark.parametrize("command", ["stop A 1 T", "stop-many fleet.csv", "check", "running"])
 @pytest.mark.parametrize("key", [None, "", f"{KEY} "])
 def test_a_missing_or_bad_key(
-    thor: Thor, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, key: str | None
+    thor: Thor,
+    run: Run,
+    fleet: Callable[[int], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    key: str | None,
 ) -> None:
+    monkeypatch.chdir(fleet(3).parent)
     monkeypatch.delenv("THOR_API_KEY")
     if key is not None:
         monkeypatch.setenv("THOR_API_KEY", key)
     said = run(*command.split())
-    cure = "copied with it" if key else "set THOR_API_KEY"
+    cure = "copied with it" if key else "set THOR_API_KEY, or give --api-key-file"
     assert (said.status, said.out, thor.requests) == (2, "", 0)
     assert said.err.endswith(f"{cure}\n")
     assert said.err.count("\n") == 1
@@ -80,11 +99,13 @@ def test_a_port_that_cannot_be_had(thor: Thor, start: Start, port: str | None) -
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["demo", "emulate", "stop", "stop-many", None])
+@pytest.mark.parametrize(
+    "command", ["check", "demo", "emulate", "running", "stop", "stop-many", None]
+)
 def test_help_has_an_example(run: Run, command: str | None) -> None:
     said = run(*[command] if command else [], "--help")
     assert (said.status, said.err) == (0, "")
-    assert said.out.count(f"example: thor-async {command or 'demo'} ") == 1
+    assert said.out.count(f"example: thor-async {command or 'demo'}") == 1
     assert max(map(len, said.out.splitlines())) <= 100
 
 
@@ -126,10 +147,10 @@ def test_plain_lines_without_rich_or_when_not_live(
 ) -> None:
     if missing:
         monkeypatch.setitem(sys.modules, "rich.console", None)
-    with show.progress(5, Tally(), terminal, live=missing) as tick:
-        for _ in range(5):
+    with show.progress(30, Tally(), terminal, live=missing) as tick:
+        for _ in range(30):
             tick()
-    assert terminal.getvalue() == "2 of 5\n3 of 5\n4 of 5\n5 of 5\n"
+    assert terminal.getvalue() == "".join(f"{count} of 30: \n" for count in range(3, 31, 3))
 
 
 def test_the_demo_in_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

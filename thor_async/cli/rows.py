@@ -60,7 +60,8 @@ class CsvRows:
     """CSV with a header, its columns in any order, separated by commas, semicolons or tabs."""
 
     def __init__(self, content: bytes) -> None:
-        first = next((line for line in _LINE.findall(content) if line.strip()), b"").decode()
+        lines = (line[0] for line in _LINE.finditer(content))
+        first = next(filter(bytes.strip, lines), b"").decode()
         self._separator = max(_SEPARATORS, key=lambda mark: _known(first, mark))
         self._names = [name.strip() for name in _split(first, self._separator)]
         _check_header(first, self._names)
