@@ -78,8 +78,10 @@ def start() -> Iterator[Start]:
     """Starts the command as a process, which does not outlive its test, nor 20 seconds."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
-            command = [sys.executable, "-c", PROCESS, *map(str, arguments)]
+        def start(
+            *arguments: object, code: str = PROCESS, **settings: Any
+        ) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", code, *map(str, arguments)]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
             # Buffered, as users have it: what is not flushed does not come.
             environment = {k: value for k, value in os.environ.items() if k != "PYTHONUNBUFFERED"}

@@ -186,7 +186,7 @@ def test_json_lines(write: Callable[..., Path]) -> None:
         (f'["{TAG}"]', "not a JSON object"),
         (
             f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","ref":1,"x":2}}',
-            "ref beside 'x': put these",
+            "ref beside",
         ),
         (f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","not_after":5}}', "not_after must be"),
     ],
@@ -227,7 +227,7 @@ def test_rows_that_differ_in_anything_are_no_duplicates(write: Callable[..., Pat
 
 
 def test_a_row_costs_little_beside_the_file(tmp_path: Path) -> None:
-    count = 20_000
+    count = 40_000
     path = tmp_path / "fleet.csv"
     rows = (f"smartbit-{n:011},{n % 4 + 1},{n:020},{n + 1},site-{n % 50}" for n in range(count))
     path.write_text("\n".join([f"{HEADER},site", *rows]))

@@ -365,7 +365,7 @@ def test_a_limit_on_the_size_of_files_is_kept_in_view(
     arguments = ("stop-many", path, "--output", output)
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
     said = finish(start(*arguments, "--max-in-flight", 1, preexec_fn=limit))
     assert said.status == 1
