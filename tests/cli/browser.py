@@ -1,0 +1,128 @@
+"""Headless Chromium, spoken to by its own protocol: what a page looks like, and how fast it is."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+WITHOUT = "THOR_TESTS_WITHOUT_CHROMIUM"
+
+
+def find_chromium() -> str:
+    """Its path. Without one the test fails, unless the environment says that it may be missing."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None and os.environ.get(WITHOUT):
+        pytest.skip(f"{WITHOUT} is set")
+    if found is None:
+        pytest.fail(f"no chromium: apt-get install chromium, or set {WITHOUT}=1 to go without")
+    return found
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self._session = ""
+        self.requested: list[str] = []
+
+    async def open(self, width: int, height: int) -> None:
+        target = await self._call("Target.createTarget", url="about:blank")
+        attached = await self._call(
+            "Target.attachToTarget", targetId=target["targetId"], flatten=True
+        )
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Runtime"):
+            await self._call(f"{domain}.enable")
+        await self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+
+    async def go(self, path: Path) -> None:
+        """Loads a file, to its end."""
+        await self._send("Page.navigate", url=path.as_uri())
+        while (await self._next()).get("method") != "Page.loadEventFired":
+            pass
+
+    async def ask(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        answer = await self._call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    async def picture(self, path: Path) -> None:
+        answer = await self._call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+    async def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        number = await self._send(method, **parameters)
+        while (answer := await self._next()).get("id") != number:
+            pass
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def _send(self, method: str, **parameters: Any) -> int:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        await self._socket.send_json(message)
+        return number
+
+    async def _next(self) -> dict[str, Any]:
+        message: dict[str, Any] = await self._socket.receive_json(timeout=20)
+        if message.get("method") == "Network.requestWillBeSent":
+            self.requested.append(message["params"]["request"]["url"])
+        return message
+
+
+@asynccontextmanager
+async def browse(folder: Path, width: int, height: int) -> AsyncIterator[Page]:
+    """A tab of that size, in a browser that ends with it; `folder` is for what it leaves."""
+    process = await asyncio.create_subprocess_exec(
+        find_chromium(),
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={folder}",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            line = b""
+            while b"DevTools listening on " not in line:
+                line = await process.stderr.readline()
+                assert line, "chromium ended"
+        address = line.split()[-1].decode()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(address, max_msg_size=0) as socket,
+        ):
+            page = Page(socket)
+            await page.open(width, height)
+            yield page
+    finally:
+        process.kill()
+        await process.communicate()
