@@ -76,7 +76,9 @@ def test_what_may_still_be_charging_comes_first(
 
 def test_confirmations_count_for_more_than_verdicts(page: Path) -> None:
     states = ["stopped", "refused", "still_running", "unconfirmed"]
-    shown = write(page, [told(n, state=state) for n, state in enumerate(states)])
+    steps = ["done", "check", "check", "check"]
+    story = zip(states, steps, strict=True)
+    shown = write(page, [told(n, state=s, next_step=step) for n, (s, step) in enumerate(story)])
     still = shown.split("May still be charging: 3 ")[1].split(" When ")[0]
     assert "box-0" not in still
     assert [f"box-{n}" in still for n in (1, 2, 3)] == [True] * 3
@@ -84,7 +86,10 @@ def test_confirmations_count_for_more_than_verdicts(page: Path) -> None:
 
 
 def test_all_is_well(page: Path) -> None:
-    write(page, [told(0, "rejected", code="NotInTransaction"), told(1, state="stopped")])
+    write(
+        page,
+        [told(0, "rejected", code="NotInTransaction", next_step="done"), told(1, state="stopped")],
+    )
     assert "May still be charging: 0" in text(page)
     assert '<section class="calm">' in page.read_text()
 

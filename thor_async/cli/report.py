@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from .timeline import draw_timeline
 from .told import Told
 
 _MOST_GROUPS = 500
+_CHUNK = 50
 
 
 class Asked(NamedTuple):
@@ -55,12 +57,13 @@ def _page(asked: Asked, story: Iterable[Told]) -> Iterator[str]:
     kinds = Counter(told.kind for told in story)
     yield _HEAD.format(css=files(__package__).joinpath("report.css").read_text(encoding="utf-8"))
     yield from _summary(asked, kinds)
+    yield '<p><a href="#when">When</a>, <a href="#all">all charges</a></p>'
     yield from _still_charging(story)
-    yield "<h2>When</h2>"
+    yield '<h2 id="when">When</h2>'
     yield from draw_timeline(story)
     yield from _groups(story)
-    yield f"<details><summary>All {asked.charges:,} charges</summary>"
-    yield from _charges(story)
+    yield f'<details id="all"><summary>All {asked.charges:,} charges</summary>'
+    yield from _chunks("pre", map(_line, story))
     yield "</details>"
 
 
@@ -99,23 +102,39 @@ def _still_charging(story: Iterable[Told]) -> Iterator[str]:
             f"<p>{unwatched:,} more were handed on to their chargeboxes, which may still refuse; "
             "nobody looked whether they stopped.</p>"
         )
-    yield from _charges(told for told in story if told.may_still_charge)
+    yield from _chunks("ul", (_item(told) for told in story if told.may_still_charge))
     yield "</section>"
 
 
-def _charges(story: Iterable[Told]) -> Iterator[str]:
-    yield '<ul class="charges">'
-    for told in story:
-        transaction = "" if told.transaction is None else f", transaction {told.transaction}"
-        maybe = ", may have been applied" if told.maybe_applied else ""
-        advice = "" if told.next_step == "done" else f" <small>{ADVICE[told.next_step]}</small>"
-        yield (
-            f"<li><b>{escape(told.chargebox)}</b> connector {told.connector}{transaction}"
-            f" <small>line {told.line}{_about(told.ref)}</small><br>"
-            f'<span class="tag {escape(told.kind)}">{_words(told.kind)}</span> '
-            f"{escape(told.message or '')}{maybe}{advice}</li>"
-        )
-    yield "</ul>"
+def _chunks(tag: str, rows: Iterator[str]) -> Iterator[str]:
+    """Fifty rows an element, because a browser can leave out whole ones that are off the screen."""
+    while chunk := list(islice(rows, _CHUNK)):
+        yield f'<{tag} class="charges">'
+        yield from chunk
+        yield f"</{tag}>"
+
+
+def _item(told: Told) -> str:
+    maybe = ", may have been applied" if told.maybe_applied else ""
+    return (
+        f"<li><b>{escape(told.chargebox)}</b> {_place(told)}"
+        f" <small>line {told.line}{_about(told.ref)}</small><br>"
+        f'<span class="tag {escape(told.kind)}">{_words(told.kind)}</span> '
+        f"{escape(told.evidence or told.message or '')}{maybe} <small>{ADVICE[told.next_step]}</small></li>"
+    )
+
+
+def _line(told: Told) -> str:
+    """The same as plain text: ten thousand items with their marks would take seconds to open."""
+    return (
+        f"{told.line}: {escape(told.chargebox)} {_place(told)}: {_words(told.kind)}"
+        f"{_about(told.ref)}"
+    )
+
+
+def _place(told: Told) -> str:
+    transaction = "" if told.transaction is None else f", transaction {told.transaction}"
+    return f"connector {told.connector}{transaction}"
 
 
 def _groups(story: Iterable[Told]) -> Iterator[str]:

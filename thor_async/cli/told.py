@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import msgspec
 
-from thor_async import NotInTransaction, Verdict
+from thor_async import Verdict
 
 from .fleet import Fleet
 
@@ -31,6 +31,7 @@ class Told(msgspec.Struct, frozen=True):
     message: str | None = None
     maybe_applied: bool = False
     state: str | None = None
+    evidence: str | None = None
 
     @property
     def kind(self) -> str:
@@ -39,10 +40,8 @@ class Told(msgspec.Struct, frozen=True):
 
     @property
     def may_still_charge(self) -> bool:
-        """Unless it is known to be over, or Thor has handed the stop on and nobody looked."""
-        if self.state is not None:
-            return self.state != "stopped"
-        return self.verdict != Verdict.RELAYED and self.code != NotInTransaction.__name__
+        """Unless it is over, or Thor has handed the stop on and nobody looked."""
+        return self.next_step != "done"
 
 
 class Story:
