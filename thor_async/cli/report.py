@@ -116,11 +116,12 @@ def _chunks(tag: str, rows: Iterator[str]) -> Iterator[str]:
 
 def _item(told: Told) -> str:
     maybe = ", may have been applied" if told.maybe_applied else ""
+    said = escape(told.evidence or told.message or "")
     return (
         f"<li><b>{escape(told.chargebox)}</b> {_place(told)}"
         f" <small>line {told.line}{_about(told.ref)}</small><br>"
         f'<span class="tag {escape(told.kind)}">{_words(told.kind)}</span> '
-        f"{escape(told.evidence or told.message or '')}{maybe} <small>{ADVICE[told.next_step]}</small></li>"
+        f"{said}{maybe} <small>{ADVICE[told.next_step]}</small></li>"
     )
 
 

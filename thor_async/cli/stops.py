@@ -76,7 +76,10 @@ def stop_many(args: argparse.Namespace) -> int:
         output.begin(address)
         options = Options(_manner(args), args.over, args.canary)
         batch = Batch(fleet, rows, output, past, options)
-        _run(batch, client, len(rows))
+        # Two writers on one terminal would spoil each other's lines.
+        is_live = args.output is not None or not sys.stdout.isatty()
+        with progress(len(rows), batch.tally, sys.stderr, live=is_live) as batch.tick:
+            asyncio.run(batch.run(client))
         output.end()
         status = _sum_up(batch, fleet, len(rows))
         if args.report is not None:
@@ -97,13 +100,6 @@ def _report(args: argparse.Namespace, batch: Batch, fleet: Fleet, output: Output
         return 1
     say(f"the report is in {args.report}")
     return 0
-
-
-def _run(batch: Batch, client: ThorClient, total: int) -> None:
-    # Two writers on one terminal would spoil each other's lines.
-    is_live = not sys.stdout.isatty()
-    with progress(total, batch.tally, sys.stderr, live=is_live) as batch.tick:
-        asyncio.run(batch.run(client))
 
 
 @contextmanager
