@@ -45,6 +45,8 @@ class Page:
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime"):
             await self._call(f"{domain}.enable")
+        # Of the processor, so that others who keep the machine busy are no failure.
+        await self._call("Performance.enable", timeDomain="threadTicks")
         await self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -66,6 +68,11 @@ class Page:
         )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    async def work(self) -> float:
+        """Seconds of work that the tab's page has been so far."""
+        metrics = (await self._call("Performance.getMetrics"))["metrics"]
+        return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
     async def picture(self, path: Path) -> None:
         answer = await self._call("Page.captureScreenshot", format="png")

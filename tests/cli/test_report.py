@@ -159,12 +159,12 @@ def test_a_report_that_cannot_be_written_at_the_end(
 
 
 def big_story(count: int) -> list[Told]:
-    """What an outage in the middle of a batch leaves: a third of it may still be charging."""
+    """The worst that a night can leave: all of them may still be charging."""
     dice = random.Random(1)
     return [
         told(
             n,
-            dice.choice(["relayed", "relayed", "indeterminate", "rejected"]),
+            dice.choice(["not_sent", "indeterminate", "rejected"]),
             at=f"2026-01-31T18:{n * 30 // count:02}:{dice.randrange(60):02}.000Z",
             message=None if dice.random() < 0.5 else "Thor answered 503 and said nothing else",
             transaction=dice.randrange(10**6),
@@ -178,18 +178,15 @@ def big_story(count: int) -> list[Told]:
 async def test_ten_thousand_rows_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
     write(page, big_story(10_000))
     async with browse(tmp_path / "chromium", width, 844) as tab:
-        loaded = []
-        for _ in range(3):
-            await tab.go(page)
-            loaded.append(await tab.ask("performance.getEntriesByType('navigation')[0].duration"))
-        assert min(loaded) < 1000
+        await tab.go(page)
+        assert await tab.work() < 1.0
         assert {url.split(":")[0] for url in tab.requested} == {"file"}
         assert await tab.ask("document.documentElement.scrollWidth") <= width
         assert await tab.ask("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
         heading = "document.querySelector('section h2')"
         assert (await tab.ask(f"{heading}.innerText")).startswith("May still be charging: ")
         assert await tab.ask(f"{heading}.getBoundingClientRect().bottom") < 844
-        assert await tab.ask("document.querySelectorAll('section li').length") > 2000
+        assert await tab.ask("document.querySelectorAll('section li').length") == 10_000
         assert await tab.ask("document.querySelectorAll('rect').length") > 60
 
 
