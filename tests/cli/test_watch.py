@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -145,15 +144,6 @@ def test_a_canary_of_a_wrong_key_is_all(thor: Thor, run: Run, fleet: Fleet) -> N
     assert said.status == 1
     assert thor.requests <= 5
     assert "APIKeyNotFound" in said.err
-
-
-def test_over_spreads_the_stops(thor: Thor, run: Run, fleet: Fleet) -> None:
-    path = fleet(5)
-    thor.emulator.fill(read_fleet(str(path)))
-    assert run("stop-many", path, "--over", 0.5).status == 0
-    times = [request.at for request in thor.emulator.ledger.requests]
-    assert 0.35 < times[-1] - times[0] < 0.6
-    assert min(after - before for before, after in itertools.pairwise(times)) > 0.05
 
 
 def test_within_ends_it(thor: Thor, run: Run, fleet: Fleet) -> None:

@@ -63,10 +63,9 @@ class Batch:
                     raise
             except (BatchGaveUp, OutputFull) as end:
                 self.trouble = str(end)
-            except OSError as error:
+            except OSError:
                 if not self.is_broken:
                     raise
-                self.trouble = f"the output takes no more ({error.strerror})"
 
     async def _stop_all(self, client: ThorClient) -> None:
         canary, rest = self._rows[: self._options.canary], self._rows[self._options.canary :]
@@ -97,11 +96,13 @@ class Batch:
         finally:
             # When it was left early: what had ended by then, and what was cut in flight.
             for item in stream.unread:
-                self._tell(item, rows)
+                with contextlib.suppress(OSError):
+                    self._tell(item, rows)
 
     def _source(self, rows: Sequence[int]) -> Commands:
         commands = self._commands(rows)
-        return commands if self._options.over is None else self._spread(commands, len(rows))
+        over = self._options.over
+        return commands if over is None else self._spread(commands, over / len(self._rows))
 
     def _commands(self, rows: Sequence[int]) -> Iterator[StopCharge]:
         for row in rows:
@@ -111,9 +112,8 @@ class Batch:
             yield self._fleet[row]
 
     async def _spread(
-        self, commands: Iterator[StopCharge], count: int
+        self, commands: Iterator[StopCharge], gap: float
     ) -> AsyncIterator[StopCharge]:
-        gap = (self._options.over or 0.0) / count
         loop = asyncio.get_running_loop()
         started = loop.time()
         for number, command in enumerate(commands):
@@ -132,8 +132,9 @@ class Batch:
             return
         try:
             self._output.write(self._line(result, row))
-        except OSError:
+        except OSError as error:
             self.is_broken = True
+            self.trouble = f"the output takes no more ({error.strerror})"
             raise
         self.written += 1
         with contextlib.suppress(OSError):

@@ -1,0 +1,89 @@
+"""A batch by itself: when its stops go out, and what a row costs."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from tests import virtual
+from tests.cli.conftest import HEADER, Run
+from tests.conftest import KEY, TAG
+from tests.fakes import OK, FakeTransport
+from thor_async import ThorClient
+from thor_async.cli.batch import Batch, Options
+from thor_async.cli.fleet import Fleet
+from thor_async.cli.output import Standard
+from thor_async.cli.past import Past
+from thor_async.cli.results import Manner
+from thor_async.emulator import Behaviour, ThorEmulator
+
+
+def fleet(count: int) -> Fleet:
+    rows = (f"box-{n},1,{TAG},{n + 1}\n" for n in range(count))
+    return Fleet("fleet.csv", f"{HEADER}\n{''.join(rows)}".encode())
+
+
+def play(count: int, options: Options) -> list[float]:
+    """When each stop of so many came, under virtual time."""
+
+    async def main() -> list[float]:
+        rows = fleet(count)
+        async with ThorEmulator(api_key=KEY, sock=virtual.listener()) as thor:
+            thor.fill(rows)
+            thor.behaviours[None] = Behaviour(delay=(3.0, 3.0))
+            output = Standard(count, is_kept=False)
+            batch = Batch(rows, range(count), output, Past(count), options)
+            await batch.run(ThorClient(KEY, base_url=thor.base_url))
+            assert batch.written == count
+            return [request.at for request in thor.ledger.requests]
+
+    return virtual.run(main)
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [round(after - before, 2) for before, after in itertools.pairwise(times)]
+
+
+def test_over_spreads_the_stops_evenly() -> None:
+    assert gaps(play(5, Options(over=600.0))) == [120.0] * 4
+
+
+def test_over_is_for_the_canary_and_the_rest_together() -> None:
+    assert gaps(play(6, Options(over=600.0, canary=3)))[:2] == [100.0] * 2
+    assert gaps(play(6, Options(over=600.0, canary=3)))[3:] == [100.0] * 2
+
+
+def test_without_over_nothing_waits() -> None:
+    assert gaps(play(5, Options())) == [0.0] * 4
+
+
+def test_while_some_are_watched_others_are_sent() -> None:
+    assert gaps(play(100, Options(Manner(wait=60.0))))[-1] == 0.0
+
+
+def peak(run: Run, path: Path, count: int) -> int:
+    """Bytes at the worst moment of a batch of so many rows, beside those of its file."""
+    site = (f"smartbit-{n:011},{n % 4 + 1},{n:020},{n + 1},site-{n % 50}" for n in range(count))
+    path.write_text("\n".join([f"{HEADER},site", *site]))
+    transport = FakeTransport(lambda command, now: OK)
+    transport.is_forgetful = True
+    output = path.with_suffix(f".{count}.jsonl")
+    with transport.installed():
+        tracemalloc.start()
+        said = run("stop-many", path, "--output", output, "--max-in-flight", 4)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert said.status == 0
+    return most - path.stat().st_size
+
+
+def test_a_row_costs_little_from_its_check_to_its_outcome(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    monkeypatch.setenv("THOR_BASE_URL", "http://127.0.0.1:1/x")
+    small, large = (peak(run, tmp_path / "fleet.csv", count) for count in (2_000, 10_000))
+    assert large - small < 200 * 8_000
