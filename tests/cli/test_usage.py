@@ -44,6 +44,7 @@ from thor_async.cli.tally import Tally
         (["stop-many", "x", "--within", "nan"], "--within: must be seconds, more than 0"),
         (["stop-many", "x", "--over", "soon"], "--over: must be seconds, more than 0"),
         (["stop-many", "x", "--at-most", "0"], "--at-most: must be at least 1"),
+        (["stop-many", "x", "--report", "fleet.csv"], "give it a name that ends with .html"),
         (["stop-many", "x", "--report", "/no/folder/a.html"], "cannot write /no/folder/a.html"),
         (["stop", "A", "1", TAG, "--api-key-file", "no-such-file"], "give the file of the key"),
         (["running", "--tags", "no-such-file"], "cannot read no-such-file"),

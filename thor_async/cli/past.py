@@ -69,9 +69,8 @@ class Past:
         return bool(self._states[row] & _MAYBE)
 
     def _note(self, line: Line) -> None:
-        state = _SEEN | (self._states[line.index] & _MAYBE)
-        if line.maybe_applied:
-            state |= _MAYBE
+        # What may have been sent before a run is in the lines of that run.
+        state = _SEEN | (_MAYBE if line.maybe_applied else 0)
         error = CODES.get(line.code or "", object)
         if line.verdict is Verdict.RELAYED or (
             line.verdict is Verdict.REJECTED and issubclass(error, DomainError)

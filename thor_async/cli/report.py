@@ -36,6 +36,9 @@ class Asked(NamedTuple):
 
 def check_report(path: str) -> None:
     """Raises BadInput when no report could be written there."""
+    if Path(path).suffix != ".html":
+        # Most likely the name of something that must not be written over.
+        raise BadInput(f"--report {path}: give it a name that ends with .html")
     folder = Path(path).parent
     if Path(path).is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise BadInput(f"cannot write {path}: give --report a file in a folder that can be written")
