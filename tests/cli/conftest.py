@@ -75,7 +75,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts the command as a process, which does not outlive its test, nor 20 seconds."""
+    """Starts the command as a process, which does not outlive its test, nor 60 seconds."""
     with contextlib.ExitStack() as stack:
 
         def start(
@@ -90,7 +90,7 @@ def start() -> Iterator[Start]:
             )
             stack.enter_context(process)
             stack.callback(process.kill)
-            limit = threading.Timer(20, process.kill)
+            limit = threading.Timer(60, process.kill)
             stack.callback(limit.cancel)
             limit.start()
             return process
@@ -145,7 +145,7 @@ class Thor:
     def saw(self, requests: int) -> None:
         """Waits until so many requests have come."""
         waiting = threading.Event()
-        for _ in range(2000):
+        for _ in range(6000):
             if self.requests >= requests:
                 return
             waiting.wait(0.005)

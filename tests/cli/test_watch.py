@@ -37,7 +37,7 @@ def test_stop_and_wait(thor: Thor, run: Run) -> None:
 def test_stop_that_the_chargebox_does_not_carry_out(thor: Thor, run: Run) -> None:
     thor.emulator.start_charge("A", 1, TAG, 5)
     thor.emulator.behaviours["A"] = Behaviour(refuses=1.0)
-    said = run("stop", "A", 1, TAG, "--transaction", 5, "--wait", 0.3)
+    said = run("stop", "A", 1, TAG, "--transaction", 5, "--wait", 1.5)
     assert said.status == 1
     assert said.out.startswith("relayed: ")
     assert ": still running (" in said.out
@@ -65,7 +65,7 @@ def test_stop_many_and_wait(thor: Thor, run: Run, fleet: Fleet, tmp_path: Path) 
     thor.emulator.behaviours["box-3"] = Behaviour(refuses=1.0)
     thor.emulator.script("NotInTransaction", chargebox="box-4")
     thor.emulator.script("TooManyRequests", chargebox="box-5")
-    said = run("stop-many", path, "--wait", 0.6, "--output", output)
+    said = run("stop-many", path, "--wait", 1.5, "--output", output)
     told = {
         line["chargebox"]: (line["verdict"], line["state"], line["next_step"])
         for line in map(msgspec.json.decode, output.read_bytes().splitlines())
@@ -87,7 +87,7 @@ def test_a_charge_that_thor_says_is_over_is_done_without_proof(
 ) -> None:
     path = fleet(1)
     thor.emulator.add_chargebox("box-0")
-    said = run("stop-many", path, "--wait", 0.3)
+    said = run("stop-many", path, "--wait", 1.5)
     (record,) = said.records
     assert (record["code"], record["state"]) == ("NotInTransaction", "unconfirmed")
     assert (record["next_step"], said.status) == ("done", 0)
@@ -120,7 +120,7 @@ def test_the_canary_dies(
         thor.emulator.always("NotInTransaction")
     else:
         thor.emulator.lists = Lists(empty=1.0)
-    said = run("stop-many", path, "--canary", 4, "--wait", 0.4)
+    said = run("stop-many", path, "--canary", 4, "--wait", 1.5)
     assert (said.status, thor.requests, len(said.records)) == (1, 4, 4)
     last = said.err.splitlines()[-1]
     seen = 3 if trouble == "refuses" else 0
@@ -134,7 +134,7 @@ def test_a_canary_of_which_one_had_gone_before_lives(thor: Thor, run: Run, fleet
     path = fleet(6)
     thor.emulator.fill(list(read_fleet(str(path)))[1:])
     thor.emulator.add_chargebox("box-0")
-    assert run("stop-many", path, "--canary", 3, "--wait", 0.4).status == 0
+    assert run("stop-many", path, "--canary", 3, "--wait", 1.5).status == 0
     assert thor.requests == 6
 
 
@@ -148,7 +148,7 @@ def test_a_canary_of_a_wrong_key_is_all(thor: Thor, run: Run, fleet: Fleet) -> N
 
 def test_within_ends_it(thor: Thor, run: Run, fleet: Fleet) -> None:
     thor.emulator.always(Answer(delay=30))
-    said = run("stop-many", fleet(50), "--within", 0.3, "--max-in-flight", 5)
+    said = run("stop-many", fleet(50), "--within", 1.5, "--max-in-flight", 5)
     assert said.status == 1
     assert Counter(record["verdict"] for record in said.records) == {"indeterminate": 5}
     assert "45 of 50 commands were not sent" in said.err
