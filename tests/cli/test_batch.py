@@ -12,12 +12,12 @@ from tests import virtual
 from tests.cli.conftest import HEADER, Run
 from tests.conftest import KEY, TAG
 from tests.fakes import OK, FakeTransport
-from thor_async import ThorClient
+from thor_async import NotSentError, StopCharge, StopOutcome, ThorClient
 from thor_async.cli.batch import Batch, Options
 from thor_async.cli.fleet import Fleet
 from thor_async.cli.output import Standard
 from thor_async.cli.past import Past
-from thor_async.cli.results import Manner
+from thor_async.cli.results import Manner, Result
 from thor_async.emulator import Behaviour, ThorEmulator
 
 
@@ -87,3 +87,13 @@ def test_a_row_costs_little_from_its_check_to_its_outcome(
     monkeypatch.setenv("THOR_BASE_URL", "http://127.0.0.1:1/x")
     small, large = (peak(run, tmp_path / "fleet.csv", count) for count in (2_000, 10_000))
     assert large - small < 200 * 8_000
+
+
+@pytest.mark.parametrize(("sent_before", "step"), [(False, "resend"), (True, "check")])
+def test_what_may_have_been_sent_before_is_to_be_looked_at(sent_before: bool, step: str) -> None:
+    command = StopCharge("A", 1, TAG)
+    error = NotSentError("no connection", reason="connect")
+    outcome = StopOutcome(command, 0, error.verdict, error, 1, 0.1, maybe_applied=False)
+    result = Result(outcome, may_have_been_sent=sent_before)
+    assert result.next_step == result.record()["next_step"] == step
+    assert result.record()["maybe_applied"] is sent_before

@@ -95,6 +95,10 @@ def test_without_a_terminal_it_takes_two_words(elsewhere: Thor, run: Run, fleet:
     assert run("stop-many", path, "--yes", "--at-most", 3).status == 0
 
 
+def test_nobody_is_asked_about_nothing(elsewhere: Thor, run: Run, fleet: Fleet) -> None:
+    assert run("stop-many", fleet(0)).status == 0
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_more_than_at_most_sends_nothing_anywhere(
     thor: Thor, run: Run, fleet: Fleet, yes: bool

@@ -170,3 +170,17 @@ def test_an_output_that_is_full(thor: Thor, start: Start, fleet: Callable[[int],
         "thor-async: the output takes no more (No space left on device): "
         "0 of 1 commands were not sent, and 1 of the outcomes could not be written\n" in said.err
     )
+
+
+def test_an_interrupt_ends_the_wait_for_the_next_stop(
+    thor: Thor, start: Start, fleet: Callable[[int], Path]
+) -> None:
+    path = fleet(10)
+    thor.emulator.fill(read_fleet(str(path)))
+    process = start("stop-many", path, "--over", 10_000)
+    assert process.stdout
+    first = process.stdout.readline()
+    said = interrupt(process)
+    assert msgspec.json.decode(first)["verdict"] == "relayed"
+    assert (said.status, said.out, thor.requests) == (130, "", 1)
+    assert "interrupted: 9 of 10 commands were not sent" in said.err

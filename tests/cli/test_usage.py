@@ -38,6 +38,7 @@ from thor_async.cli.tally import Tally
         (["stop-many", "no-such-file"], "cannot read no-such-file (No such file or directory)"),
         (["stop-many", "."], "cannot read . (Is a directory)"),
         (["stop-many", "x", "--yes"], "--yes needs --at-most N beside it"),
+        (["stop-many", "x", "--output", "-"], "leave it out to write to standard output"),
         (["stop-many", "x", "--resume"], "--resume needs --output FILE"),
         (["stop-many", "x", "--resend-unknown"], "--resend-unknown needs --resume"),
         (["stop-many", "x", "--wait", "5", "--within", "9"], "give one of them"),

@@ -163,6 +163,8 @@ def find_conflict(args: argparse.Namespace) -> str | None:
         return "--within does not go with --wait, which bounds each stop: give one of them"
     if args.yes and args.at_most is None:
         return "--yes needs --at-most N beside it: the most charges that you mean to stop"
+    if args.output == "-":
+        return "--output - is no file: leave it out to write to standard output"
     if args.resume and args.output is None:
         return "--resume needs --output FILE: the journal of the run before"
     if args.resend_unknown and not args.resume:
