@@ -12,6 +12,7 @@ from typing import TextIO
 
 from .arguments import find_conflict, make_parser
 from .checks import check
+from .logs import shown_log
 from .problem import BadInput
 from .running import running
 from .show import say

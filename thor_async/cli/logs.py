@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-from .files import BadInput
+from .problem import BadInput
 
 _LEVELS = ("debug", "info", "warning", "error")
 
