@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import tracemalloc
 from pathlib import Path
 
@@ -81,8 +82,9 @@ def peak(run: Run, path: Path, count: int) -> int:
 
 
 def test_a_row_costs_little_from_its_check_to_its_outcome(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)  # pytest keeps each line
     monkeypatch.setenv("THOR_API_KEY", KEY)
     monkeypatch.setenv("THOR_BASE_URL", "http://127.0.0.1:1/x")
     small, large = (peak(run, tmp_path / "fleet.csv", count) for count in (2_000, 10_000))

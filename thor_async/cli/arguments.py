@@ -159,17 +159,20 @@ def find_conflict(args: argparse.Namespace) -> str | None:
     """What is wrong with options that need others, if anything is."""
     if args.command != "stop-many":
         return None
-    if args.wait is not None and args.within is not None:
-        return "--within does not go with --wait, which bounds each stop: give one of them"
-    if args.yes and args.at_most is None:
-        return "--yes needs --at-most N beside it: the most charges that you mean to stop"
-    if args.output == "-":
-        return "--output - is no file: leave it out to write to standard output"
-    if args.resume and args.output is None:
-        return "--resume needs --output FILE: the journal of the run before"
-    if args.resend_unknown and not args.resume:
-        return "--resend-unknown needs --resume"
-    return None
+    conflicts = {
+        "--within does not go with --wait, which bounds each stop: give one of them": (
+            args.wait is not None and args.within is not None
+        ),
+        "--yes needs --at-most N beside it: the most charges that you mean to stop": (
+            args.yes and args.at_most is None
+        ),
+        "--output - is no file: leave it out to write to standard output": args.output == "-",
+        "--resume needs --output FILE: the journal of the run before": (
+            args.resume and args.output is None
+        ),
+        "--resend-unknown needs --resume": args.resend_unknown and not args.resume,
+    }
+    return next((problem for problem, is_there in conflicts.items() if is_there), None)
 
 
 def _number(text: str) -> int:
