@@ -63,9 +63,12 @@ class Calls(msgspec.Struct, frozen=True):
             if steps is not None:
                 steps.begin_attempt(tries.attempts, asked.url)
             answer = await self.transport.send(asked, key, scope, seconds)
-            error = read(answer, key) if isinstance(answer, Answer) else answer
-            if isinstance(answer, ResponseTimeout) and lane.is_cut:
+            if isinstance(answer, Answer):
+                error = read(answer, key)
+            elif isinstance(answer, ResponseTimeout) and lane.is_cut:
                 error = IndeterminateError("cut off while it was in flight")
+            else:
+                error = answer
             if steps is not None:
                 steps.end_attempt(error)
             return error
