@@ -143,6 +143,12 @@ def test_a_row_of_several_lines(write: Callable[..., Path]) -> None:
     assert read_fleet(str(path)).line(1) == 4
 
 
+def test_blank_lines_before_the_header(write: Callable[..., Path]) -> None:
+    path = write("", ",,,", HEADER, "A,1,T,")
+    assert commands(path) == [("A", 1, "T", None, None)]
+    assert read_fleet(str(path)).line(0) == 4
+
+
 def test_columns_without_a_name_are_nothing(write: Callable[..., Path]) -> None:
     assert commands(write(f"{HEADER},,", "A,1,T,5,,x")) == [("A", 1, "T", 5, None)]
 

@@ -336,17 +336,20 @@ def test_a_full_disk_stops_the_dispatch_before_an_outcome_is_lost(
     def write_until_full(fd: int, data: bytes) -> int:
         room = 20_000 - output.stat().st_size
         if reserve.exists() and room < len(data):
+            reserved.append(reserve.stat().st_size)
             if room > 0:
                 return write(fd, data[:room])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(fd, data)
 
     reserve = output.with_name("out.jsonl.reserve")
+    reserved: list[int] = []
     monkeypatch.setattr(os, "write", write_until_full)
     said = run("stop-many", path, "--output", output)
     monkeypatch.undo()
     assert said.status == 1
     assert "takes no more (No space left on device): make room, then go on" in said.err
+    assert reserved[0] > 4 * 32 * 2000  # whatever can be in flight
     told = outcomes(output)
     assert 0 < len(told) == thor.requests < 300
     assert "ended" in lines(output)[-1]

@@ -22,6 +22,7 @@ COLUMNS = ("chargebox", "connector", "id_tag", "transaction")
 NOT_AFTER = "not_after"
 
 _SEPARATORS = (",", ";", "\t")
+_BLANK = b' \t\r\n,;"'
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 # Some programs pad their quoted cells.
@@ -61,7 +62,7 @@ class CsvRows:
 
     def __init__(self, content: bytes) -> None:
         lines = (line[0] for line in _LINE.finditer(content))
-        first = next(filter(bytes.strip, lines), b"").decode()
+        first = next((line for line in lines if line.strip(_BLANK)), b"").decode()
         self._separator = max(_SEPARATORS, key=lambda mark: _known(first, mark))
         self._names = [name.strip() for name in _split(first, self._separator)]
         _check_header(first, self._names)
