@@ -7,6 +7,7 @@ environment:
   THOR_API_KEY    the key, unless --api-key-file holds it; without both it is asked for on the
                   terminal; it is never an argument, which everybody on this machine could see
   THOR_BASE_URL   the address, unless --base-url gives one; default: Thor's own
+  THOR_LOG        debug, info, warning or error: the log from that level on, on standard error
 
 exit status:
   0    everything is done
