@@ -215,7 +215,7 @@ def test_bad_rows_are_left_out_when_that_is_asked_for(
     assert [record["chargebox"] for record in said.records] == ["A"]
     assert "line 2: connector must be " in said.err
     assert "line 4: 2 cells under 4 columns" in said.err
-    assert "2 bad rows are left out" in said.err
+    assert "bad rows, left out: 2" in said.err
     assert not thor.emulator.charges
 
 
@@ -224,7 +224,7 @@ def test_exact_duplicates_go_once(thor: Thor, run: Run, write: Callable[..., Pat
     path = write(f"{HEADER},x", f"A,1,{TAG},5,u", f"A,1,{TAG},5,u", f' A, 1,"{TAG}",5,u')
     said = run("stop-many", path)
     assert (said.status, thor.requests) == (0, 1)
-    assert "2 rows repeat earlier ones and go once: lines 3, 4\n" in said.err
+    assert "exact duplicates, sent once: 2 (line 3, 4)\n" in said.err
 
 
 def test_rows_that_differ_in_anything_are_no_duplicates(write: Callable[..., Path]) -> None:

@@ -302,7 +302,7 @@ def test_a_killed_run_is_finished_by_resume(
     assert set(final(output)) == set(range(400))
     assert len(outcomes(output)) == 400
     twice = {box for box, count in sent(thor).items() if count > 1}
-    assert len(twice) <= 16
+    assert len(twice) <= 2 * 16  # on the wire, or answered just then
     assert max(sent(thor).values()) == 2
     assert not {f"box-{row}" for row in told} & twice
     assert not list(output.parent.glob("*.reserve"))

@@ -107,8 +107,10 @@ def _open_output(args: argparse.Namespace, fleet: Fleet) -> Iterator[Output]:
     if args.output is None or (args.dry_run and not args.resume):
         output: Output = Standard(len(fleet), is_kept=args.report is not None)
     else:
-        from .journal import Journal  # noqa: PLC0415 - its locks are not on every system
-
+        try:
+            from .journal import Journal  # noqa: PLC0415 - its locks are not on every system
+        except ImportError:
+            raise BadInput("no journal on this system: leave --output out") from None
         each = _WINDOW if args.wait is None and not args.canary else _WATCHED
         output = Journal(args.output, fleet, each * (args.max_in_flight or _IN_FLIGHT))
     try:
@@ -133,11 +135,11 @@ def _count_chargeboxes(fleet: Fleet, rows: Sequence[int]) -> int:
 def _say_what_is_left_out(fleet: Fleet) -> None:
     say(*fleet.bad)
     if fleet.bad:
-        say(f"{len(fleet.bad):,} bad rows are left out")
+        say(f"bad rows, left out: {len(fleet.bad):,}")
     if fleet.repeated:
         lines = ", ".join(map(str, fleet.repeated[:10]))
         more = ", ..." if len(fleet.repeated) > 10 else ""
-        say(f"{len(fleet.repeated):,} rows repeat earlier ones and go once: lines {lines}{more}")
+        say(f"exact duplicates, sent once: {len(fleet.repeated):,} (line {lines}{more})")
 
 
 def _sum_up(batch: Batch, fleet: Fleet, total: int) -> int:
