@@ -168,8 +168,8 @@ class Journal:
     def _make_room(self) -> None:
         with self._reserve.open("wb") as file:
             self._is_reserved = True
-            for _ in range(0, self._room, _BLOCK):
-                file.write(bytes(_BLOCK))
+            for start in range(0, self._room, _BLOCK):
+                file.write(bytes(min(_BLOCK, self._room - start)))
 
     def _give_room_back(self) -> None:
         if self._is_reserved:
