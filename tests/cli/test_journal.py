@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.cli.conftest import HEADER, Run, Start, Thor, finish, interrupt
+from tests.cli.conftest import HEADER, PROCESS, Run, Start, Thor, finish, interrupt
 from tests.conftest import KEY, TAG
 from thor_async.cli.fleet import read_fleet
 from thor_async.cli.journal import Journal
@@ -359,17 +358,18 @@ def test_a_full_disk_stops_the_dispatch_before_an_outcome_is_lost(
     assert set(final(output)) == set(range(300))
 
 
+def limited(size: int) -> str:
+    """The command in a process whose files may have so many bytes."""
+    return f"from resource import *\nsetrlimit(RLIMIT_FSIZE, ({size}, {size}))\n{PROCESS}"
+
+
 def test_a_limit_on_the_size_of_files_is_kept_in_view(
     thor: Thor, start: Start, run: Run, fleet: Fleet, output: Path
 ) -> None:
     path = fleet(300)
     thor.emulator.fill(read_fleet(str(path)))
     arguments = ("stop-many", path, "--output", output)
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    said = finish(start(*arguments, "--max-in-flight", 1, preexec_fn=limit))
+    said = finish(start(*arguments, "--max-in-flight", 1, code=limited(60_000)))
     assert said.status == 1
     assert "takes no more (File too large)" in said.err
     assert 0 < len(outcomes(output)) == thor.requests < 300
@@ -380,10 +380,7 @@ def test_a_limit_on_the_size_of_files_is_kept_in_view(
 def test_no_room_at_the_start_sends_nothing(
     thor: Thor, start: Start, fleet: Fleet, output: Path
 ) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-
-    said = finish(start("stop-many", fleet(3), "--output", output, preexec_fn=limit))
+    said = finish(start("stop-many", fleet(3), "--output", output, code=limited(100)))
     assert (said.status, thor.requests) == (2, 0)
     assert "cannot write" in said.err
     assert not list(output.parent.glob("out*"))
