@@ -97,10 +97,13 @@ def test_stop_many_interrupted_tells_what_it_knows(
     first = process.stdout.readline()  # written at once, not when the buffer is full
     thor.saw(requests=33)
     process.send_signal(signal.SIGINT)
-    assert process.poll() is None  # it waits for what is in flight
+    assert process.stderr
+    while "Ctrl-C again ends what is in flight at once" not in process.stderr.readline():
+        assert process.poll() is None  # it waits for what is in flight
     said = interrupt(process)
     assert msgspec.json.decode(first)["chargebox"] == "box-0"
     assert Counter(record["verdict"] for record in said.records) == {"indeterminate": 32}
+    assert {record["message"] for record in said.records} == {"cut off while it was in flight"}
     assert said.status == 130
     assert said.err.endswith("thor-async: interrupted: 67 of 100 commands were not sent\n")
 

@@ -16,6 +16,7 @@ from .moment import now
 from .output import Output, OutputFull
 from .past import Past
 from .results import Commands, Item, Manner, Result, as_result, open_stream
+from .show import say
 from .tally import Tally
 
 _CANARY_WAIT = 60.0
@@ -55,7 +56,7 @@ class Batch:
     async def run(self, client: ThorClient) -> None:
         """Stops them. The first Ctrl-C ends the dispatch, the second cuts what is in flight."""
         work = asyncio.create_task(self._stop_all(client))
-        with on_interrupt(self._stopping.set, work.cancel):
+        with on_interrupt(self._wind_up, work.cancel):
             try:
                 await work
             except asyncio.CancelledError:
@@ -66,6 +67,10 @@ class Batch:
             except OSError:
                 if not self.is_broken:
                     raise
+
+    def _wind_up(self) -> None:
+        self._stopping.set()
+        say("nothing more is sent; Ctrl-C again ends what is in flight at once")
 
     async def _stop_all(self, client: ThorClient) -> None:
         canary, rest = self._rows[: self._options.canary], self._rows[self._options.canary :]
