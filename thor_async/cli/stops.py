@@ -149,7 +149,7 @@ def _sum_up(batch: Batch, fleet: Fleet, total: int) -> int:
         if tally.total:
             table(tally, sys.stderr)
     for slow in tally.slowest:
-        say(f"slowest: {slow.elapsed:.1f} s, line {fleet.line(slow.row)}, {slow.where}")
+        say(f"slowest: {slow.elapsed:.2f} s, line {fleet.line(slow.row)}, {slow.where}")
     say(f"{tally.total:,} of {total:,} commands: {tally.steps() or 'nothing to do'}")
     for step in ADVICE:
         if step != "done" and tally.count(next_step=step):
