@@ -66,8 +66,12 @@ async def bare() -> AsyncIterator[Call]:
 async def policy() -> AsyncIterator[Call]:
     settings, budget = RetryPolicy(), RetryBudget()
 
+    class Trying(Tries):
+        def attempt(self) -> Awaitable[ThorError | None]:
+            return attempt()
+
     async def call() -> None:
-        await Tries(settings, budget, rest=asyncio.sleep, left=lambda: 30.0).run(attempt)
+        await Trying(settings, budget).run()
 
     yield call
 

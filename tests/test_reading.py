@@ -102,11 +102,11 @@ def running(*items: object, **others: object) -> bytes:
 
 
 def reading(body: bytes | None, status: int = 200) -> list[RunningCharge] | ThorError:
-    return read_running(Answer(status, body), KEY, 0.0)
+    return read_running(Answer(status, body), (KEY,), 0.0)
 
 
 def looking(body: bytes | None, status: int = 200) -> list[Chargebox] | ThorError:
-    return read_chargeboxes(Answer(status, body), KEY, 0.0)
+    return read_chargeboxes(Answer(status, body), (KEY,), 0.0)
 
 
 def one(item: object) -> RunningCharge:

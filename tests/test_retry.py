@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,8 +57,8 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
 EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
 
 
-class Script:
-    """One call whose tries end as scripted, counted as the caller of `Tries` counts them."""
+class Script(Tries):
+    """One call whose tries end as scripted, counted as every subclass of `Tries` counts them."""
 
     def __init__(
         self,
@@ -66,21 +67,28 @@ class Script:
         budget: RetryBudget | None = None,
         left: Callable[[], float] = lambda: math.inf,
     ) -> None:
+        super().__init__(policy, budget or RetryBudget())
         self.ends = ends
         self.made = 0
-        self.tries = Tries(policy, budget or RetryBudget(), policy.sleep, left)
+        self._seconds_left = left
 
     async def attempt(self) -> ThorError | None:
         end = self.ends[self.made]
         self.made += 1
         if not (isinstance(end, NotSentError) and end.reason in NEVER_BEGUN):
-            self.tries.attempts += 1
+            self.attempts += 1
         await asyncio.sleep(0)
         return end
 
-    async def run(self) -> Tries:
-        await self.tries.run(self.attempt)
-        return self.tries
+    async def rest(self, seconds: float) -> None:
+        await self.policy.sleep(seconds)
+
+    def left(self) -> float:
+        return self._seconds_left()
+
+    async def ended(self) -> Tries:
+        await self.run()
+        return self
 
 
 def script(words: str, policy: RetryPolicy, *more: Any) -> Script:
@@ -124,7 +132,7 @@ async def test_by_default_only_a_5xx_is_retried(
     words: str, last: int, attempts: int, maybe_applied: bool, asked: list[float], rests: Rests
 ) -> None:
     call = script(words, rests.policy())
-    tries = await call.run()
+    tries = await call.ended()
     assert tries.error is call.ends[last]
     assert (tries.attempts, tries.maybe_applied) == (attempts, maybe_applied)
     assert call.made == len(call.ends)
@@ -163,7 +171,7 @@ async def test_by_request_more_is_retried(
     words: str, last: int, attempts: int, maybe_applied: bool, asked: list[float], rests: Rests
 ) -> None:
     call = script(words, rests.policy(**EVERYTHING))
-    tries = await call.run()
+    tries = await call.ended()
     assert tries.error is call.ends[last]
     assert (tries.attempts, tries.maybe_applied) == (attempts, maybe_applied)
     assert call.made == len(call.ends)
@@ -204,7 +212,7 @@ async def test_max_attempts_counts_the_first_try(
 ) -> None:
     budget = RetryBudget()
     call = script("500 " * 5, rests.policy(max_attempts=max_attempts), budget)
-    tries = await call.run()
+    tries = await call.ended()
     assert (tries.attempts, call.made) == (attempts, attempts)
     assert tries.error is call.ends[attempts - 1]
     assert rests.asked == [0.5, 1.0, 2.0, 4.0][: attempts - 1]
@@ -231,7 +239,7 @@ async def test_no_sleep_goes_past_the_time_left(
 ) -> None:
     budget = RetryBudget()
     call = script(words, rests.policy(), budget, lambda: left)
-    tries = await call.run()
+    tries = await call.ended()
     assert rests.asked == asked
     assert tries.error is call.ends[len(asked)]
     succeeded = tries.error is None
@@ -241,7 +249,7 @@ async def test_no_sleep_goes_past_the_time_left(
 async def test_the_time_left_is_asked_anew_before_each_retry(rests: Rests) -> None:
     left = iter([10.0, 0.7])
     call = script("500 500 200", rests.policy(), None, lambda: next(left))
-    assert (await call.run()).attempts == 2
+    assert (await call.ended()).attempts == 2
     assert rests.asked == [0.5]
 
 
@@ -264,7 +272,7 @@ async def test_an_empty_budget_ends_the_call_now_with_its_error(
 ) -> None:
     budget = spent(fifths)
     call = script("500 500 500", rests.policy(), budget)
-    tries = await call.run()
+    tries = await call.ended()
     assert (tries.attempts, tries.error) == (attempts, call.ends[attempts - 1])
     assert len(rests.asked) == attempts - 1
     assert budget.tokens == left
@@ -272,7 +280,7 @@ async def test_an_empty_budget_ends_the_call_now_with_its_error(
 
 async def test_an_empty_budget_delays_no_first_try(rests: Rests) -> None:
     budget = spent(0)
-    tries = await script("200", rests.policy(), budget).run()
+    tries = await script("200", rests.policy(), budget).ended()
     assert (tries.error, tries.attempts, rests.asked) == (None, 1, [])
     assert budget.tokens == 0.2
 
@@ -365,7 +373,7 @@ async def test_whatever_happens_a_call_keeps_its_promises(
     rests, budget = Rests(), spent(fifths)
     policy = rests.policy(**options)
     call = script(" ".join(words), policy, budget)
-    tries = await call.run()
+    tries = await call.ended()
     made = call.ends[: call.made]
     assert 1 <= call.made == len(rests.asked) + 1 <= policy.max_attempts
     assert tries.error in made
@@ -490,9 +498,9 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
         ends: list[ThorError | None] = [
             ServerError(f"{number}.{n}", retry_after=number + n / 10) for n in range(retries)
         ]
-        one = Script([*ends, NotInTransaction(f"{number}")], policy)
-        one.tries = Tries(policy, budget, rest, lambda: math.inf)
-        return one, await one.run()
+        own = msgspec.structs.replace(policy, sleep=rest)
+        one = Script([*ends, NotInTransaction(f"{number}")], own, budget)
+        return one, await one.ended()
 
     for number, (one, tries) in enumerate(await asyncio.gather(*map(call, range(50)))):
         assert tries.error is one.ends[-1]
@@ -507,17 +515,19 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
 async def test_what_an_attempt_raises_propagates_at_once(
     words: str, failure: type[BaseException], rests: Rests
 ) -> None:
-    call = script(words + "200", rests.policy(**EVERYTHING))
     thrown = failure()
 
-    async def attempt() -> ThorError | None:
-        end = await call.attempt()
-        if end is None:
-            raise thrown
-        return end
+    class Raising(Script):
+        async def attempt(self) -> ThorError | None:
+            end = await super().attempt()
+            if end is None:
+                raise thrown
+            return end
 
+    ends = [ENDS[word]() for word in (words + "200").split()]
+    call = Raising(ends, rests.policy(**EVERYTHING))
     try:
-        await call.tries.run(attempt)
+        await call.run()
     except BaseException as error:
         caught = error
     assert caught is thrown
@@ -544,16 +554,17 @@ async def test_a_cancelled_rest_propagates_at_once() -> None:
 
 async def test_a_cancelled_retry_propagates_at_once(rests: Rests) -> None:
     trying = asyncio.Event()
-    call = script("500", rests.policy())
 
-    async def attempt() -> ThorError | None:
-        if call.made == 0:
-            return await call.attempt()
-        trying.set()
-        await asyncio.Event().wait()
-        return None
+    class Hanging(Script):
+        async def attempt(self) -> ThorError | None:
+            if self.made == 0:
+                return await super().attempt()
+            trying.set()
+            await asyncio.Event().wait()
+            return None
 
-    task = asyncio.create_task(call.tries.run(attempt))
+    call = Hanging([ENDS["500"]()], rests.policy())
+    task = asyncio.create_task(call.run())
     await trying.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -15,8 +15,8 @@ from .retry import RetryBudget, RetryPolicy, Tries
 from .teller import Teller, Telling
 from .transport import Transport
 
-Read = Callable[[Answer, str], ThorError | None]
-"""What an answer means; the key is given so that it can be kept out of the error."""
+Read = Callable[[Answer, tuple[str, ...], float], ThorError | None]
+"""What an answer means, given the secrets to keep out of the error, and the wall clock."""
 
 
 class Calls(msgspec.Struct, frozen=True):
@@ -28,61 +28,67 @@ class Calls(msgspec.Struct, frozen=True):
     budget: RetryBudget
     attempt_timeout: float
 
-    async def make(
+
+class Call(Tries):
+    """One request and its tries, until loop time `until`."""
+
+    __slots__ = ("_asked", "_calls", "_expires", "_lane", "_read", "_secrets", "_telling", "_until")
+
+    def __init__(  # noqa: PLR0917 - built for each request, and keywords cost
         self,
+        calls: Calls,
         lane: Lane,
         asked: Request,
         until: float,
         read: Read,
-        *,
+        secrets: tuple[str, ...] = (),
         expires: float | None = None,
         telling: Telling | None = None,
-    ) -> Tries:
-        """What came of a request that was tried until loop time `until`, or epoch `expires`."""
-        loop = asyncio.get_running_loop()
-        steps = telling if telling is not None and telling.whole else None
+    ) -> None:
+        """Past the epoch second `expires` it is not sent any more."""
+        super().__init__(calls.policy, calls.budget)
+        self._calls, self._lane, self._asked, self._until = calls, lane, asked, until
+        self._read, self._secrets, self._expires = read, secrets, expires
+        self._telling = telling
 
-        async def rest(seconds: float) -> None:
-            if telling is not None:
-                telling.retry(tries.attempts, tries.error, seconds)
-            await lane.rest(self.policy.sleep(seconds), until)
+    def attempt(self) -> Awaitable[ThorError | None]:
+        return self._lane.send(self._request, self._until, self._calls.attempt_timeout)
 
-        tries = Tries(self.policy, self.budget, rest, left=lambda: until - loop.time())
+    async def rest(self, seconds: float) -> None:
+        if self._telling is not None:
+            self._telling.retry(self.attempts, self.error, seconds)
+        await self._lane.rest(self.policy.sleep(seconds), self._until)
 
-        async def request(scope: asyncio.Timeout, seconds: float) -> ThorError | None:
-            if expires is not None and self.policy.now() > expires:
-                return NotSentError("its not_after has passed", reason="expired")
-            try:
-                key = self.key()
-            except Exception as failure:
-                if tries.attempts == 0 and not lane.is_batch:
-                    raise
-                # The tries before, and the other commands of a batch, still need their outcomes.
-                return lane.fail(failure)
-            tries.attempts += 1
-            if steps is not None:
-                steps.begin_attempt(tries.attempts, asked.url)
-            answer = await self.transport.send(asked, key, scope, seconds)
-            if isinstance(answer, Answer):
-                error = read(answer, key)
-            elif isinstance(answer, ResponseTimeout) and lane.is_cut:
-                error = IndeterminateError("cut off while it was in flight")
-            else:
-                error = answer
-            if steps is not None:
-                steps.end_attempt(error)
-            return error
+    def left(self) -> float:
+        return self._until - asyncio.get_running_loop().time()
 
+    async def _request(self, scope: asyncio.Timeout, seconds: float) -> ThorError | None:
+        if self._expires is not None and self.policy.now() > self._expires:
+            return NotSentError("its not_after has passed", reason="expired")
         try:
-            await tries.run(lambda: lane.send(request, until, self.attempt_timeout))
-        except (Exception, asyncio.CancelledError) as failure:
-            # Cancelled from outside, or a hook that raises: the outcomes must still be told.
-            tries.break_off(lane.fail(failure))
-            if not lane.is_batch:
-                if telling is not None:
-                    telling.finish(_outcome(telling, tries))
+            key = self._calls.key()
+        except Exception as failure:
+            if self.attempts == 0 and not self._lane.is_batch:
                 raise
-        return tries
+            # The tries before, and the other commands of a batch, still need their outcomes.
+            return self._lane.fail(failure)
+        self.attempts += 1
+        steps = self._telling if self._telling is not None and self._telling.whole else None
+        if steps is not None:
+            steps.begin_attempt(self.attempts, self._asked.url)
+        error = self._meaning(
+            await self._calls.transport.send(self._asked, key, scope, seconds), key
+        )
+        if steps is not None:
+            steps.end_attempt(error)
+        return error
+
+    def _meaning(self, answer: Answer | ThorError, key: str) -> ThorError | None:
+        if isinstance(answer, Answer):
+            return self._read(answer, (key, *self._secrets), self.policy.now())
+        if isinstance(answer, ResponseTimeout) and self._lane.is_cut:
+            return IndeterminateError("cut off while it was in flight")
+        return answer
 
 
 class StopCall(msgspec.Struct, frozen=True):
@@ -96,24 +102,29 @@ class StopCall(msgspec.Struct, frozen=True):
     async def run(self, lane: Lane, index: int, command: StopCharge, timeout: float) -> StopOutcome:
         """The outcome of one command, within so many seconds, and before the lane's own end."""
         started = asyncio.get_running_loop().time()
-        not_after = command.not_after
         telling = Telling(self.teller, command, index, started, self.tells_whole)
         if self.tells_whole:
             telling.begin()
-
-        def read(answer: Answer, key: str) -> ThorError | None:
-            return read_stop(answer, (key, command.id_tag), self.calls.policy.now())
-
-        tries = await self.calls.make(
+        call = Call(
+            self.calls,
             lane,
             ask_stop(self.base_url, command),
             min(started + timeout, lane.until),
-            read,
-            expires=None if not_after is None else not_after.timestamp(),
-            telling=telling,
+            read_stop,
+            (command.id_tag,),
+            None if command.not_after is None else command.not_after.timestamp(),
+            telling,
         )
-        lane.ended(tries.error, tries.attempts)
-        outcome = _outcome(telling, tries)
+        try:
+            await call.run()
+        except (Exception, asyncio.CancelledError) as failure:
+            # Cancelled from outside, or a hook that raises: the outcomes must still be told.
+            call.break_off(lane.fail(failure))
+            if not lane.is_batch:
+                telling.finish(_outcome(telling, call))
+                raise
+        lane.ended(call.error, call.attempts)
+        outcome = _outcome(telling, call)
         if self.tells_whole or outcome.error is not None:
             telling.finish(outcome)
         return outcome

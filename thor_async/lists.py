@@ -114,10 +114,12 @@ def ask_chargeboxes(read_url: str) -> Request:
     return Request("GET", f"{read_url}/chargeboxes", None, LIST_LIMIT)
 
 
-def read_running(answer: Answer, key: str, now: float) -> list[RunningCharge] | ThorError:
+def read_running(
+    answer: Answer, secrets: tuple[str, ...], now: float
+) -> list[RunningCharge] | ThorError:
     """All running charges, or why they are not known: a part of a list is none."""
     if answer.status != 200:
-        return read_error(answer, (key,), now)
+        return read_error(answer, secrets, now)
     try:
         listed = _running.decode(answer.body or b"")
         charges = [_charge(item) for item in listed.items]
@@ -130,10 +132,12 @@ def read_running(answer: Answer, key: str, now: float) -> list[RunningCharge] | 
     return charges
 
 
-def read_chargeboxes(answer: Answer, key: str, now: float) -> list[Chargebox] | ThorError:
+def read_chargeboxes(
+    answer: Answer, secrets: tuple[str, ...], now: float
+) -> list[Chargebox] | ThorError:
     """All chargeboxes, or why they are not known."""
     if answer.status != 200:
-        return read_error(answer, (key,), now)
+        return read_error(answer, secrets, now)
     try:
         return [_chargebox(listed) for listed in _chargeboxes.decode(answer.body or b"")]
     except (ValueError, RecursionError, OverflowError):

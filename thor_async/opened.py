@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from .call import Calls, StopCall
+from .call import Call, Calls, StopCall
 from .confirm import Confirming, Pins
 from .errors import NotSentError, ThorError
 from .lane import Lane
@@ -28,7 +28,7 @@ from .teller import Teller
 from .transport import Transport
 
 T = TypeVar("T")
-Parse = Callable[[Answer, str, float], list[T] | ThorError]
+Parse = Callable[[Answer, tuple[str, ...], float], list[T] | ThorError]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -101,16 +101,17 @@ class Opened:
     ) -> list[T] | ThorError:
         found: list[T] = []
 
-        def read(answer: Answer, key: str) -> ThorError | None:
-            listed = parse(answer, key, policy.now())
+        def read(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError | None:
+            listed = parse(answer, secrets, now)
             if isinstance(listed, ThorError):
                 return listed
             found.extend(listed)
             return None
 
         until = self._loop.time() + self._plan.timeout
-        tries = await self._calls(policy, self.budget).make(self.lane, asked, until, read)
-        return found if tries.error is None else tries.error
+        call = Call(self._calls(policy, self.budget), self.lane, asked, until, read)
+        await call.run()
+        return found if call.error is None else call.error
 
     def _calls(self, policy: RetryPolicy, budget: RetryBudget) -> Calls:
         plan = self._plan

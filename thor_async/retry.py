@@ -20,7 +20,6 @@ from .errors import (
     Verdict,
 )
 
-Attempt = Callable[[], Awaitable[ThorError | None]]
 Sleep = Callable[[float], Awaitable[None]]
 
 # Past this exponent every wait is at max_delay; without it 2.0**n overflows.
@@ -110,35 +109,46 @@ class RetryBudget:
 class Tries:
     """One call's tries: what the last one said, and what is true of all of them together.
 
-    `attempts` counts the tries begun: whoever begins one adds it. After `run`, `error` is None for
-    a success, and `maybe_applied` says whether an earlier or the last try may have worked unseen.
+    `attempts` counts the tries begun: `attempt` adds to it. After `run`, `error` is None for a
+    success, and `maybe_applied` says whether an earlier or the last try may have worked unseen.
     """
 
-    __slots__ = ("_budget", "_left", "_policy", "_rest", "attempts", "error", "maybe_applied")
+    # One object and no closures: one is made for every request, and the collector counts them.
 
-    def __init__(
-        self, policy: RetryPolicy, budget: RetryBudget, rest: Sleep, left: Callable[[], float]
-    ) -> None:
-        """`rest` sleeps for so many seconds, `left` tells how many the call still has."""
-        self._policy, self._budget, self._rest, self._left = policy, budget, rest, left
+    __slots__ = ("_budget", "attempts", "error", "maybe_applied", "policy")
+
+    def __init__(self, policy: RetryPolicy, budget: RetryBudget) -> None:
+        self.policy, self._budget = policy, budget
         self.attempts = 0
         self.error: ThorError | None = None
         self.maybe_applied = False
 
-    async def run(self, attempt: Attempt) -> None:
+    def attempt(self) -> Awaitable[ThorError | None]:
+        """Makes one try."""
+        raise NotImplementedError
+
+    async def rest(self, seconds: float) -> None:
+        """Waits for so long between two tries."""
+        raise NotImplementedError
+
+    def left(self) -> float:
+        """The seconds that the call still has."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
         """Tries until the policy, the budget or the time ends it.
 
         The first try is made bare; tenacity takes over at the first error that is to be retried.
         """
-        self._note(await attempt())
-        if self.error is not None and self._policy.retries(self.error):
-            await self._retry(attempt)
+        self._note(await self.attempt())
+        if self.error is not None and self.policy.retries(self.error):
+            await self._retry()
         if self.error is None:
             self._budget.give_back(self.attempts)
         else:
             self._tell()
 
-    async def _retry(self, attempt: Attempt) -> None:
+    async def _retry(self) -> None:
         made = True  # the bare try is tenacity's attempt 1
 
         async def next_try() -> bool:
@@ -146,12 +156,12 @@ class Tries:
             if made:
                 made = False
                 return True
-            return self._note(await attempt()) and self._policy.retries(self.error)
+            return self._note(await self.attempt()) and self.policy.retries(self.error)
 
         # One of its own for each call: a shared one mixes up the results of two.
         retrying = AsyncRetrying(
-            sleep=self._rest,
-            wait=lambda state: self._policy.wait(state.attempt_number, self.error),
+            sleep=self.rest,
+            wait=lambda state: self.policy.wait(state.attempt_number, self.error),
             stop=self._must_stop,
             retry=retry_if_result(bool),
             retry_error_callback=lambda state: None,
@@ -159,8 +169,8 @@ class Tries:
         await retrying(next_try)
 
     def _must_stop(self, state: RetryCallState) -> bool:
-        spent = state.attempt_number >= self._policy.max_attempts
-        return spent or state.upcoming_sleep >= self._left() or not self._budget.take()
+        spent = state.attempt_number >= self.policy.max_attempts
+        return spent or state.upcoming_sleep >= self.left() or not self._budget.take()
 
     def break_off(self, refusal: NotSentError) -> None:
         """Ends it in the middle: with the refusal if no try was begun, else nobody knows."""

@@ -63,7 +63,7 @@ class Teller:
         return self._on_event is not None or LOG.isEnabledFor(level)
 
 
-class Telling(msgspec.Struct):
+class Telling(msgspec.Struct, gc=False):
     """What one stop has to tell, from its begin to its outcome.
 
     With `whole`, each step of it; else only its retries and its failure. `started` is loop time.

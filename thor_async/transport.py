@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
 import ssl
 from functools import partial
 from typing import Any
@@ -178,29 +179,6 @@ class _Sentry(asyncio.Protocol):
         self.handler.connection_lost(exc)
 
 
-class _Rounds:
-    """Waits until the loop has read whatever had arrived; one callback serves all of a round."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._waiters: list[asyncio.Future[None]] = []
-
-    def one(self) -> asyncio.Future[None]:
-        """Done when the loop has looked at its sockets and run all that this brought up."""
-        if not self._waiters:
-            self._loop.call_soon(self._end)
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
-        return waiter
-
-    def _end(self) -> None:
-        # Reads that were found in this round run behind this, and before those that wake now.
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
 class _CleanConnector(aiohttp.TCPConnector):
     """Hands out no connection on which anything has arrived since the last answer was complete.
 
@@ -210,7 +188,7 @@ class _CleanConnector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(limit=0, keepalive_timeout=_REUSE_WITHIN, **settings)
-        self._rounds = _Rounds()
+        self._unread = select.poll() if hasattr(select, "poll") else None
 
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -239,10 +217,24 @@ class _CleanConnector(aiohttp.TCPConnector):
         if transport is None or handler is None:
             return False
         if transport.get_protocol() is not handler:
-            # A loop that was busy may not have read yet what is already there.
-            await self._rounds.one()
+            if await self._has_unread(transport):
+                return False
             transport.set_protocol(handler)
         return not connection.closed and not handler.should_close
+
+    async def _has_unread(self, transport: asyncio.Transport) -> bool:
+        """Whether bytes, or an end, are there that a busy loop has not read yet."""
+        number = transport.get_extra_info("socket").fileno()
+        if self._unread is None or type(number) is not int or number < 0:
+            # Nobody to ask, as on Windows: in two rounds the loop reads them.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return False
+        self._unread.register(number, select.POLLIN)
+        try:
+            return bool(self._unread.poll(0))
+        finally:
+            self._unread.unregister(number)
 
 
 def _post_sentry(connection: Connection) -> None:
