@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestServer
 
 import thor_async
 from tests.conftest import KEY, TAG
+from tests.recipes import aiohttp_app
 from tests.test_fleet import patiently
 from thor_async import NotSentError, StopCharge, ThorClient
 from thor_async.emulator import Charge, Notifications, ThorEmulator
@@ -110,15 +111,14 @@ async def test_a_site_by_its_name(emulator: ThorEmulator, monkeypatch: pytest.Mo
 
 
 class Receiver(NamedTuple):
-    """The README's web app while it runs, its names, and where Thor's notifications go."""
+    """The README's web app while it runs, and where Thor's notifications go."""
 
     app: web.Application
-    names: dict[str, Any]
     address: str
 
     @property
-    def kept(self) -> dict[Any, StopCharge]:
-        return self.app[self.names["STOPS"]]  # type: ignore[no-any-return]
+    def kept(self) -> dict[tuple[str, int | None], StopCharge]:
+        return self.app[aiohttp_app.STOPS]
 
 
 @pytest.fixture
@@ -128,12 +128,11 @@ async def receiver(
     monkeypatch.setenv("THOR_API_KEY", KEY)
     monkeypatch.setenv("THOR_BASE_URL", emulator.base_url)
     monkeypatch.setenv("THOR_HOOK", "h00k")
-    names = await perform("def make_app", __name__="app")
-    app = names["make_app"]()
+    app = aiohttp_app.make_app()
     async with TestServer(app) as server:
         address = str(server.make_url("/thor/h00k"))
         emulator.notifications = Notifications(address, delay=(0.0, 0.05), doubled=0.3)
-        yield Receiver(app, names, address)
+        yield Receiver(app, address)
 
 
 def start_charges(emulator: ThorEmulator, count: int) -> list[Charge]:
@@ -151,7 +150,7 @@ async def test_the_web_app_stops_what_the_list_hides(
     assert len(hidden) == 120
     await patiently(lambda: len(receiver.kept) == len(charges))
     site = {charge.chargebox for charge in charges}
-    done, untagged = await receiver.names["stop_site"](receiver.app, site)
+    done, untagged = await aiohttp_app.stop_site(receiver.app, site)
     stopped = [c for c in done if c.state == "stopped"]
     assert len(stopped) >= 0.99 * len(charges)
     assert {c.outcome.command.transaction for c in stopped} <= emulator.ledger.ended.keys()
@@ -169,7 +168,7 @@ async def test_the_web_app_names_what_it_cannot_stop(
     emulator.start_charge("elsewhere", 1)
     await patiently(lambda: len(receiver.kept) == len(charges) + 1)
     site = {charge.chargebox for charge in (missed, *charges)}
-    done, untagged = await receiver.names["stop_site"](receiver.app, site)
+    done, untagged = await aiohttp_app.stop_site(receiver.app, site)
     assert [charge.transaction for charge in untagged] == [missed.transaction]
     assert {c.state for c in done} == {"stopped"}
     assert set(emulator.charges) == {("missed", 1), ("elsewhere", 1)}

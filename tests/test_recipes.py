@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import socket
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import aiohttp
@@ -20,6 +20,7 @@ from tests.conftest import KEY, TAG, Rests
 from tests.recipes import aiohttp_app, fastapi_app, litestar_app, serving
 from tests.recipes.answers import http_status
 from tests.recipes.serving import Serve, Served
+from tests.recipes.shielded import stop_to_the_end, stops
 from tests.test_fleet import patiently
 from thor_async import NotSentError, StopCharge, ThorClient, ThorError
 from thor_async.emulator import Answer, Notifications, ThorEmulator
@@ -212,7 +213,7 @@ class Held:
     async def client_has_left(self) -> None:
         server = self.emulator._started().server
         assert server is not None
-        await patiently(lambda: not server.connections)
+        await patiently(lambda: not serving.connected(server))
 
 
 @pytest.fixture
@@ -225,18 +226,12 @@ async def test_a_shutdown_lets_a_stop_finish(serve: Serve, held: Held) -> None:
     async with serve() as served:
         browser = await held.asked(f"{served.url}/stop")
         ended = served.shut_down()
-        await patiently(lambda: is_refused(served.url))
+        await patiently(lambda: served.listener.fileno() < 0)
         assert await held.release() == 200
         assert (await browser)[0] == 202
         await ended
         with pytest.raises(RuntimeError, match="closed"):
             await served.thor.stop_charge(StopCharge("box-1", 1, TAG))
-
-
-def is_refused(url: str) -> bool:
-    host, port = url.removeprefix("http://").split(":")
-    with socket.socket() as browser:
-        return browser.connect_ex((host, int(port))) != 0
 
 
 async def leave(browser: asyncio.Task[Any], served: Served) -> None:
@@ -280,3 +275,28 @@ async def test_uvicorn_cuts_it_when_its_time_to_shut_down_is_over(serve: Serve, 
         await held.client_has_left()
         assert await held.release() is None
         assert (await browser)[0] == 500
+
+
+async def test_a_shield_outlasts_the_browser(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiohttp_app, "stop_and_answer", stop_to_the_end)
+    async with serving.aiohttp(handler_cancellation=True) as served:
+        await leave(await held.asked(f"{served.url}/stop"), served)
+        assert await held.release() == 200
+    assert not stops
+
+
+@pytest.mark.parametrize(
+    ("app", "serve"), [(fastapi_app, serving.fastapi), (litestar_app, serving.litestar)]
+)
+async def test_a_shield_outlasts_uvicorns_patience(
+    app: ModuleType, serve: Serve, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the lifespan waits for what is on the wire."""
+    monkeypatch.setattr(app, "stop_and_answer", stop_to_the_end)
+    async with serve(timeout_graceful_shutdown=0) as served:
+        browser = await held.asked(f"{served.url}/stop")
+        ended = served.shut_down()
+        assert (await browser)[0] == 500
+        assert await held.release() == 200
+        await ended
+    await patiently(lambda: not stops)

@@ -1,1 +1,1 @@
-"""Web apps around one `ThorClient`: what README shows of them is these files, and tests run them."""
+"""Web apps around one `ThorClient`: README shows these files, and tests run them."""

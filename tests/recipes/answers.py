@@ -15,6 +15,8 @@ from thor_async import (
     WrongTransaction,
 )
 
+Answered = tuple[int, dict[str, str], bytes]
+
 
 def http_status(error: ThorError) -> int:
     """404, 409, 422: final. 503: not done, ask again. 502, 504: never again before a look."""
@@ -36,9 +38,7 @@ def http_status(error: ThorError) -> int:
     return 502  # the account, or a refusal that Thor does not document: not the caller's fault
 
 
-async def stop_and_answer(
-    thor: ThorClient, command: StopCharge
-) -> tuple[int, dict[str, str], bytes]:
+async def stop_and_answer(thor: ThorClient, command: StopCharge) -> Answered:
     """Status, headers and JSON of the answer; 202, as a relayed stop has not yet happened."""
     try:
         outcome = await thor.stop_charge(command)

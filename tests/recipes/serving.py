@@ -20,16 +20,21 @@ from . import aiohttp_app, fastapi_app, litestar_app
 
 
 class Served(NamedTuple):
-    """An app while it is served: its address, its client, and how many browsers are connected."""
+    """An app while it is served; `browsers` counts those that are connected."""
 
-    app: Any
     url: str
+    listener: socket.socket
     thor: ThorClient
     browsers: Callable[[], int]
     shut_down: Callable[[], asyncio.Task[None]]
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+def connected(server: web.Server) -> int:
+    """A connection that is lost is listed until its handler has ended."""
+    return sum(connection.transport is not None for connection in server.connections)
 
 
 def _listener() -> tuple[socket.socket, str]:
@@ -49,7 +54,9 @@ async def by_uvicorn(app: FastAPI | Litestar, **settings: Any) -> AsyncIterator[
         server.should_exit = True
         return serving
 
-    yield Served(app, url, app.state.thor, lambda: len(server.server_state.connections), shut_down)
+    yield Served(
+        url, listener, app.state.thor, lambda: len(server.server_state.connections), shut_down
+    )
     await shut_down()
 
 
@@ -69,7 +76,7 @@ async def by_aiohttp(app: web.Application, **settings: Any) -> AsyncIterator[Ser
         return endings[0]
 
     thor = app[aiohttp_app.THOR]
-    yield Served(app, url, thor, lambda: len(server.connections), shut_down)
+    yield Served(url, listener, thor, lambda: connected(server), shut_down)
     await shut_down()
 
 
