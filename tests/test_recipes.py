@@ -281,6 +281,8 @@ async def test_a_shield_outlasts_the_browser(held: Held, monkeypatch: pytest.Mon
     monkeypatch.setattr(aiohttp_app, "stop_and_answer", stop_to_the_end)
     async with serving.aiohttp(handler_cancellation=True) as served:
         await leave(await held.asked(f"{served.url}/stop"), served)
+        [stop] = stops
+        assert not stop.cancelling()
         assert await held.release() == 200
     assert not stops
 
