@@ -54,10 +54,11 @@ async def by_uvicorn(app: FastAPI | Litestar, **settings: Any) -> AsyncIterator[
         server.should_exit = True
         return serving
 
-    yield Served(
-        url, listener, app.state.thor, lambda: len(server.server_state.connections), shut_down
-    )
-    await shut_down()
+    browsers = server.server_state.connections
+    try:
+        yield Served(url, listener, app.state.thor, lambda: len(browsers), shut_down)
+    finally:
+        await shut_down()
 
 
 @asynccontextmanager
@@ -76,8 +77,10 @@ async def by_aiohttp(app: web.Application, **settings: Any) -> AsyncIterator[Ser
         return endings[0]
 
     thor = app[aiohttp_app.THOR]
-    yield Served(url, listener, thor, lambda: connected(server), shut_down)
-    await shut_down()
+    try:
+        yield Served(url, listener, thor, lambda: connected(server), shut_down)
+    finally:
+        await shut_down()
 
 
 def fastapi(**settings: Any) -> AbstractAsyncContextManager[Served]:
