@@ -1,0 +1,134 @@
+"""A real broker on a free port, shared by all tests; each has a stream of its own there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import subprocess
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats
+import pytest
+from faststream.nats import NatsBroker
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from tests.conftest import KEY
+from thor_async import RetryPolicy, StopCharge, ThorClient
+from thor_async.emulator import ThorEmulator
+from thor_async.worker.service import add_worker
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a nats-server with JetStream on loopback."""
+    folder = tmp_path_factory.mktemp("nats")
+    server = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
+    where = ["-sd", str(folder), "--ports_file_dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [server, "-js", "-a", "127.0.0.1", "-p", "-1", *where], stdout=log, stderr=log
+        )
+        try:
+            yield find_port(folder)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def find_port(folder: Path) -> str:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        for file in folder.glob("*.ports"):
+            with contextlib.suppress(msgspec.DecodeError):
+                return str(msgspec.json.decode(file.read_bytes())["nats"][0])
+        time.sleep(0.02)
+    raise AssertionError("no nats-server within 20 s")
+
+
+class Place:
+    """The stream of one test, and what is in it."""
+
+    def __init__(self, url: str, jetstream: JetStreamContext) -> None:
+        self.number = next(NUMBERS)
+        self.url = url
+        self.jetstream = jetstream
+        self.names = {
+            "stream": f"THOR{self.number}",
+            "subject": f"t{self.number}.stop",
+            "dead_letter": f"t{self.number}.stop.dead",
+            "outcomes": f"t{self.number}.stop.outcomes",
+        }
+        self.durable = f"worker-t{self.number}-stop"
+
+    async def send(self, *commands: StopCharge | bytes) -> None:
+        for command in commands:
+            body = command if isinstance(command, bytes) else msgspec.json.encode(command)
+            await self.jetstream.publish(self.names["subject"], body, stream=self.names["stream"])
+
+    async def read(self, kind: str) -> list[Msg]:
+        """All messages of one of its subjects, in order."""
+        subject, stream = self.names[kind], self.names["stream"]
+        info = await self.jetstream.stream_info(stream, subjects_filter=subject)
+        count = (info.state.subjects or {}).get(subject, 0)
+        subscription = await self.jetstream.pull_subscribe(subject, stream=stream)
+        messages: list[Msg] = []
+        while len(messages) < count:
+            messages += await subscription.fetch(min(500, count - len(messages)))
+        await subscription.unsubscribe()
+        return messages
+
+    async def outcomes(self) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(message.data) for message in await self.read("outcomes")]
+
+    async def dead(self) -> list[Msg]:
+        return await self.read("dead_letter")
+
+    async def left(self) -> int:
+        """Commands that are neither acknowledged nor ended."""
+        info = await self.jetstream.consumer_info(self.names["stream"], self.durable)
+        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+    async def emptied(self, within: float = 30.0) -> None:
+        """Waits until every command has ended."""
+        async with asyncio.timeout(within):
+            while True:
+                # Before the worker has begun there is no consumer.
+                with contextlib.suppress(NotFoundError):
+                    if not await self.left():
+                        return
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def place(nats_url: str) -> AsyncIterator[Place]:
+    client = await nats.connect(nats_url)
+    yield Place(nats_url, client.jetstream())
+    await client.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    place: Place, emulator: ThorEmulator, key: Any = KEY, **settings: Any
+) -> AsyncIterator[None]:
+    """A worker in this process."""
+    broker = NatsBroker(place.url, logger=None, graceful_timeout=5.0)
+    quick = RetryPolicy(max_attempts=3, initial_delay=0.01)
+    thor = ThorClient(key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0)
+    worker = add_worker(broker, thor, **place.names | settings)
+    async with worker.lifespan():
+        await broker.start()
+        try:
+            yield
+        finally:
+            await broker.stop()

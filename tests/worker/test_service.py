@@ -1,0 +1,215 @@
+"""The worker between a real broker and an emulated Thor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.js.api import ConsumerConfig, StreamConfig
+
+from tests.conftest import KEY, TAG
+from tests.test_fleet import patiently
+from tests.worker.conftest import Place, serving
+from thor_async import StopCharge
+from thor_async.emulator import ThorEmulator
+
+pytestmark = pytest.mark.broker
+
+BARE = StopCharge("A", 1, TAG, ref="r7")
+
+
+def fleet(emulator: ThorEmulator, count: int) -> list[StopCharge]:
+    commands = [StopCharge(f"box-{n}", 1, TAG, n + 1) for n in range(count)]
+    emulator.fill(commands)
+    return commands
+
+
+async def test_what_is_done_is_acknowledged_with_its_outcome(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    emulator.start_charge("A", 1, TAG)
+    async with serving(place, emulator):
+        await place.send(BARE, BARE)
+        await place.emptied()
+    assert emulator.charges == {}
+    first, second = sorted(await place.outcomes(), key=lambda row: str(row["verdict"]))
+    assert (first["verdict"], first["code"]) == ("rejected", "NotInTransaction")
+    assert second["verdict"] == "relayed"
+    for row in (first, second):
+        assert (row["next_step"], row["deliveries"], row["ref"]) == ("done", 1, "r7")
+        assert not row["maybe_applied"]
+        assert "id_tag" not in row
+    assert await place.dead() == []
+
+
+async def test_what_no_repeat_can_mend_is_a_dead_letter(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    emulator.start_charge("A", 1, "another tag")
+    bad = b'{"chargebox": "A", "connector": 0, "id_tag": "' + TAG.encode() + b'"}'
+    bodies = [bad, b"\xff\0", b"x" * (2**20 - 100), msgspec.json.encode(BARE)]
+    async with serving(place, emulator):
+        await place.send(*bodies)
+        await place.emptied()
+        dead = await place.dead()
+    assert {letter.data for letter in dead} == {bad, b"\xff\0", b"x" * (2**20 - 4096), bodies[3]}
+    headers = [letter.headers or {} for letter in dead]
+    assert {h["Thor-Maybe-Applied"] for h in headers} == {"false"}
+    assert {h["Thor-Deliveries"] for h in headers} == {"1"}
+    reasons = sorted(h["Thor-Reason"] for h in headers)
+    assert reasons[0] == "Thor answered 400: WrongTransaction"
+    assert reasons[1].startswith("not a StopCharge: ")
+    assert not any(TAG in reason for reason in reasons)
+    assert len(emulator.ledger.requests) == 1
+    assert await place.outcomes() == []
+
+
+async def test_a_stop_that_is_too_late_is_not_sent(place: Place, emulator: ThorEmulator) -> None:
+    emulator.start_charge("A", 1, TAG)
+    past = msgspec.structs.replace(BARE, not_after=datetime.now(UTC) - timedelta(seconds=1))
+    async with serving(place, emulator, max_age=1e-9):
+        await place.send(BARE, past)
+        await place.emptied()
+        dead = await place.dead()
+    assert all("expired" in (letter.headers or {})["Thor-Reason"] for letter in dead)
+    assert len(dead) == 2
+    assert emulator.ledger.requests == []
+
+
+async def test_one_that_may_have_worked_is_repeated_only_with_its_transaction(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    emulator.start_charge("A", 1, TAG)
+    pinned = fleet(emulator, 1)[0]
+    for box in ("A", pinned.chargebox):
+        emulator.script(500, 500, 500, chargebox=box)
+    async with serving(place, emulator):
+        await place.send(BARE, pinned)
+        await place.emptied()
+        (letter,) = await place.dead()
+        (row,) = await place.outcomes()
+    assert letter.data == msgspec.json.encode(BARE)
+    assert (letter.headers or {})["Thor-Maybe-Applied"] == "true"
+    assert (row["verdict"], row["deliveries"], row["maybe_applied"]) == ("relayed", 2, True)
+    assert set(emulator.charges) == {("A", 1)}
+
+
+async def test_a_refused_account_pauses_and_loses_nothing(
+    place: Place, emulator: ThorEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands = fleet(emulator, 40)
+    keys = ["rotated-away"]
+    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8):
+        await place.send(*commands)
+        await patiently(lambda: len(emulator.ledger.requests) >= 3)
+        assert len(emulator.ledger.requests) <= 9  # those in flight, and one probe
+        keys.append(KEY)
+        await place.emptied()
+        assert await place.dead() == []
+        assert len(await place.outcomes()) == 40
+    assert emulator.charges == {}
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert [text for text in errors if "Thor refuses the account: Thor answered 403" in text]
+
+
+async def test_a_thor_that_is_away_for_a_while(place: Place, emulator: ThorEmulator) -> None:
+    commands = fleet(emulator, 100)
+    await emulator.refuse()
+    async with serving(place, emulator):
+        await place.send(*commands)
+        await asyncio.sleep(0.5)
+        await emulator.accept()
+        await place.emptied()
+        assert len(await place.outcomes()) == 100
+        assert await place.dead() == []
+    assert emulator.charges == {}
+
+
+async def test_a_charge_that_is_confirmed(place: Place, emulator: ThorEmulator) -> None:
+    (command,) = fleet(emulator, 1)
+    emulator.always("ChargeboxNotFound", chargebox="B")
+    async with serving(place, emulator, confirm=20.0):
+        await place.send(command, StopCharge("B", 1, TAG))
+        await place.emptied()
+        (row,) = await place.outcomes()
+        (letter,) = await place.dead()
+    assert (row["state"], row["next_step"], row["deliveries"]) == ("stopped", "done", 1)
+    assert (letter.headers or {})["Thor-Reason"].endswith(": ChargeboxNotFound")
+
+
+async def test_what_is_found_is_not_altered(place: Place, emulator: ThorEmulator) -> None:
+    stream = StreamConfig(name=place.names["stream"], subjects=[f"t{place.number}.>"], max_msgs=50)
+    await place.jetstream.add_stream(stream)
+    consumer = ConsumerConfig(durable_name=place.durable, ack_wait=7.0, max_ack_pending=3)
+    consumer.filter_subject = place.names["subject"]
+    await place.jetstream.add_consumer(place.names["stream"], consumer)
+    found = (await place.jetstream.stream_info(place.names["stream"])).config
+    consumer = (await place.jetstream.consumer_info(place.names["stream"], place.durable)).config
+    for _ in range(2):
+        async with serving(place, emulator):
+            pass
+    assert (await place.jetstream.stream_info(place.names["stream"])).config == found
+    now = await place.jetstream.consumer_info(place.names["stream"], place.durable)
+    assert now.config == consumer
+
+
+async def test_what_is_missing_is_made(place: Place, emulator: ThorEmulator) -> None:
+    async with serving(place, emulator), serving(place, emulator):
+        pass
+    made = (await place.jetstream.stream_info(place.names["stream"])).config
+    assert set(made.subjects or []) == {n for k, n in place.names.items() if k != "stream"}
+    assert made.retention == "limits"
+    info = await place.jetstream.consumer_info(place.names["stream"], place.durable)
+    assert info.config.max_deliver == -1
+    assert info.config.ack_wait == 30.0
+
+
+async def test_a_stream_that_lacks_a_subject_is_told(place: Place, emulator: ThorEmulator) -> None:
+    stream = StreamConfig(name=place.names["stream"], subjects=[place.names["subject"]])
+    await place.jetstream.add_stream(stream)
+    with pytest.raises(RuntimeError, match=r"does not hold 't\d+\.stop\.dead': add it"):
+        async with serving(place, emulator):
+            pass
+
+
+async def test_how_it_is_doing_is_in_a_file(
+    place: Place, emulator: ThorEmulator, tmp_path: Path
+) -> None:
+    file = tmp_path / "health"
+    async with serving(place, emulator, health_file=file):
+        await patiently(file.exists)
+    assert msgspec.json.decode(file.read_bytes()) == {"state": "running", "in_hand": 0}
+    async with serving(place, emulator, health_file=tmp_path / "no" / "health"):
+        await place.send(b"")
+        await place.emptied()
+
+
+async def test_a_command_in_hand_is_not_given_to_another(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    stream = StreamConfig(name=place.names["stream"], subjects=[f"t{place.number}.>"])
+    await place.jetstream.add_stream(stream)
+    consumer = ConsumerConfig(durable_name=place.durable, ack_wait=1.5)
+    consumer.filter_subject = place.names["subject"]
+    await place.jetstream.add_consumer(place.names["stream"], consumer)
+    (command,) = fleet(emulator, 1)
+    emulator.faults = msgspec.structs.replace(emulator.faults, latency=(3.0, 3.0))
+    async with serving(place, emulator), serving(place, emulator):
+        await place.send(command)
+        await place.emptied()
+    assert len(emulator.ledger.requests) == 1
+
+
+async def test_who_is_held_at_the_end_is_handed_over(place: Place, emulator: ThorEmulator) -> None:
+    commands = fleet(emulator, 20)
+    async with serving(place, emulator, key="rotated-away", max_in_flight=4):
+        await place.send(*commands)
+        await patiently(lambda: emulator.ledger.requests)
+    async with serving(place, emulator):
+        await place.emptied()
+    assert emulator.charges == {}
+    assert await place.dead() == []
