@@ -102,7 +102,7 @@ def test_a_port_that_cannot_be_had(thor: Thor, start: Start, port: str | None) -
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "demo", "emulate", "running", "stop", "stop-many", None]
+    "command", ["check", "demo", "emulate", "running", "stop", "stop-many", "worker", None]
 )
 def test_help_has_an_example(run: Run, command: str | None) -> None:
     said = run(*[command] if command else [], "--help")
@@ -116,7 +116,8 @@ def test_help_of_the_module_brings_nothing_slow() -> None:
         "import runpy, sys; sys.argv[1:] = ['--help']\n"
         "try: runpy.run_module('thor_async.cli', run_name='__main__')\n"
         "except SystemExit as end: print('left with', end.code)\n"
-        "print(sorted({'rich', 'thor_async.emulator', 'aiohttp.web'} & set(sys.modules)))"
+        "slow = {'rich', 'thor_async.emulator', 'aiohttp.web', 'faststream'}\n"
+        "print(sorted(slow & set(sys.modules)))"
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert out.startswith("usage: thor-async ")

@@ -19,6 +19,7 @@ import pytest
 from faststream.nats import NatsBroker
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import NotFoundError
 
 from tests.conftest import KEY
@@ -70,6 +71,15 @@ class Place:
             "outcomes": f"t{self.number}.stop.outcomes",
         }
         self.durable = f"worker-t{self.number}-stop"
+
+    async def make(self, ack_wait: float) -> None:
+        """Stream and consumer, before any worker makes them."""
+        stream = StreamConfig(name=self.names["stream"], subjects=[f"t{self.number}.>"])
+        await self.jetstream.add_stream(stream)
+        consumer = ConsumerConfig(
+            durable_name=self.durable, filter_subject=self.names["subject"], ack_wait=ack_wait
+        )
+        await self.jetstream.add_consumer(self.names["stream"], consumer)
 
     async def send(self, *commands: StopCharge | bytes) -> None:
         for command in commands:

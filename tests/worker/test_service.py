@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import StreamConfig
 
 from tests.conftest import KEY, TAG
 from tests.test_fleet import patiently
@@ -142,11 +142,7 @@ async def test_a_charge_that_is_confirmed(place: Place, emulator: ThorEmulator) 
 
 
 async def test_what_is_found_is_not_altered(place: Place, emulator: ThorEmulator) -> None:
-    stream = StreamConfig(name=place.names["stream"], subjects=[f"t{place.number}.>"], max_msgs=50)
-    await place.jetstream.add_stream(stream)
-    consumer = ConsumerConfig(durable_name=place.durable, ack_wait=7.0, max_ack_pending=3)
-    consumer.filter_subject = place.names["subject"]
-    await place.jetstream.add_consumer(place.names["stream"], consumer)
+    await place.make(ack_wait=7.0)
     found = (await place.jetstream.stream_info(place.names["stream"])).config
     consumer = (await place.jetstream.consumer_info(place.names["stream"], place.durable)).config
     for _ in range(2):
@@ -191,11 +187,7 @@ async def test_how_it_is_doing_is_in_a_file(
 async def test_a_command_in_hand_is_not_given_to_another(
     place: Place, emulator: ThorEmulator
 ) -> None:
-    stream = StreamConfig(name=place.names["stream"], subjects=[f"t{place.number}.>"])
-    await place.jetstream.add_stream(stream)
-    consumer = ConsumerConfig(durable_name=place.durable, ack_wait=1.5)
-    consumer.filter_subject = place.names["subject"]
-    await place.jetstream.add_consumer(place.names["stream"], consumer)
+    await place.make(ack_wait=1.5)
     (command,) = fleet(emulator, 1)
     emulator.faults = msgspec.structs.replace(emulator.faults, latency=(3.0, 3.0))
     async with serving(place, emulator), serving(place, emulator):

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = _parse(argv)
-        with shown_log():
+        # Nobody watches a worker: its log is all that it says.
+        with shown_log("warning" if args.command == "worker" else ""):
             status: int = args.run(args)
     except SystemExit as end:
         return int(end.code or 0)
@@ -67,6 +68,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "running": running,
         "stop": stop,
         "stop-many": stop_many,
+        "worker": _worker,
     }
     parser = make_parser(runs)
     args, others = parser.parse_known_args(argv)
@@ -89,6 +91,17 @@ def _emulate(args: argparse.Namespace) -> int:
     from .demo import emulate  # noqa: PLC0415 - as above
 
     return emulate(args)
+
+
+def _worker(args: argparse.Namespace) -> int:
+    try:
+        from .worker import worker  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError as missing:
+        raise BadInput(
+            f"{missing.name} is not installed: pip install 'thor_async[worker]' brings it"
+        ) from None
+
+    return worker(args)
 
 
 def _escape_what_cannot_be_shown() -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from thor_async import RetryPolicy, ThorClient
 from thor_async.settings import resolve_addresses
+from thor_async.teller import OnEvent
 
 from .problem import BadInput
 
@@ -28,7 +29,7 @@ def find_addresses(args: argparse.Namespace) -> tuple[str, str]:
         raise BadInput(str(error)) from None
 
 
-def make_client(args: argparse.Namespace) -> ThorClient:
+def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClient:
     """A client with the key and the settings that were given."""
     settings = {"max_in_flight": getattr(args, "max_in_flight", None)}
     attempts = getattr(args, "attempts", None)
@@ -37,7 +38,13 @@ def make_client(args: argparse.Namespace) -> ThorClient:
     given = {name: value for name, value in settings.items() if value is not None}
     find_addresses(args)  # before anyone is asked for a key
     try:
-        return ThorClient(_find_key(args), base_url=args.base_url, read_url=args.read_url, **given)
+        return ThorClient(
+            _find_key(args),
+            base_url=args.base_url,
+            read_url=args.read_url,
+            on_event=on_event,
+            **given,
+        )
     except ValueError as error:
         raise BadInput(str(error)) from None
 

@@ -48,6 +48,7 @@ def make_parser(runs: Mapping[str, Run]) -> Parser:
     _add_stop_many_options(
         add("stop-many", "stop the charges of a file", words.STOP_MANY, words.STOP_MANY_END)
     )
+    _add_worker_options(add("worker", "serve commands from NATS", words.WORKER, words.WORKER_END))
     return parser
 
 
@@ -141,6 +142,22 @@ def _add_running_options(command: Parser) -> None:
     form.add_argument("--csv", action="store_true", help="which is the default")
     form.add_argument("--jsonl", action="store_true", help="JSON lines in place of CSV")
     _add_address(command)
+
+
+def _add_worker_options(command: Parser) -> None:
+    command.add_argument("--nats", required=True, metavar="URL", help="such as nats://host:4222")
+    _add_address(command)
+    add = command.add_argument_group("where in NATS").add_argument
+    add("--stream", default="THOR", metavar="NAME", help="of all three subjects (THOR)")
+    add("--subject", default="thor.stop", metavar="S", help="of the commands (thor.stop)")
+    add("--dead-letter", default="thor.stop.dead", metavar="S", help="(thor.stop.dead)")
+    add("--outcomes", default="thor.stop.outcomes", metavar="S", help="(thor.stop.outcomes)")
+    add = command.add_argument_group("how it serves").add_argument
+    add("--max-in-flight", type=_count, default=32, metavar="N", help="commands at once (32)")
+    add("--max-age", type=_seconds, default=600.0, metavar="SECONDS", help="see below (600)")
+    add("--confirm", type=_seconds, metavar="SECONDS", help="done is what was seen to stop")
+    add("--drain", type=_seconds, default=15.0, metavar="SECONDS", help="after SIGTERM (15)")
+    add("--health-file", metavar="FILE", help="written every 5 s, with its state as JSON")
 
 
 def _add_watch_options(command: Parser) -> None:

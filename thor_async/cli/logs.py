@@ -13,12 +13,12 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 @contextlib.contextmanager
-def shown_log() -> Iterator[None]:
-    """Shows it meanwhile from the level in `THOR_LOG` on; without that, nothing.
+def shown_log(default: str = "") -> Iterator[None]:
+    """Shows it meanwhile from the level in `THOR_LOG` on, else from the default; "" is nothing.
 
     Raises BadInput for a level that there is not.
     """
-    wanted = os.environ.get("THOR_LOG", "").lower()
+    wanted = (os.environ.get("THOR_LOG") or default).lower()
     if not wanted:
         yield
         return

@@ -87,3 +87,20 @@ exit status: 0 all done, 1 something is left to do or a row was left out, 2 noth
 
 example: thor-async stop-many fleet.csv --output stopped.jsonl
 """
+WORKER = """\
+Serves commands from NATS JetStream until SIGTERM or Ctrl-C: each message is a StopCharge as JSON,
+and is acknowledged only after its effect. Any number of workers share one subject. Stream and
+consumer are created when missing and never altered.
+"""
+WORKER_END = """\
+what becomes of a message:
+  done           its outcome is published, then it is acknowledged
+  resend, check  delivered again, later and later; a check without a transaction is a dead letter
+  fix            a dead letter; but a refused account pauses the worker, and loses nothing
+A command older than --max-age without a not_after is a dead letter, and is not sent: a stop that
+comes late stops the next driver. The log is on standard error, from THOR_LOG=warning on.
+
+exit status: 0 ended as it was told, 2 bad usage, or a stream that cannot serve.
+
+example: thor-async worker --nats nats://127.0.0.1:4222
+"""
