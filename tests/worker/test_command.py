@@ -25,7 +25,7 @@ from thor_async.emulator import Faults, ThorEmulator
 
 pytestmark = pytest.mark.broker
 
-COMMANDS = 5000 if os.environ.get("THOR_SOAK") else 500
+COMMANDS, KILLS = (5000, 5) if os.environ.get("THOR_SOAK") else (500, 2)
 
 
 class Worker(NamedTuple):
@@ -128,7 +128,7 @@ async def test_faults_and_kills_lose_nothing(
     await place.make(ack_wait=5.0)
     alive = list(await asyncio.gather(workers.start(), workers.start()))
     sending = asyncio.create_task(place.send(*dice.sample(commands, len(commands))))
-    for _ in range(COMMANDS // 250):
+    for _ in range(KILLS):
         wanted = len(emulator.ledger.requests) + 100
         async with asyncio.timeout(30):
             while len(emulator.ledger.requests) < wanted:
