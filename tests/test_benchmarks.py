@@ -20,6 +20,7 @@ from benchmarks import (
     outage,
     overhead,
     plots,
+    replay,
     report,
     server,
     startup,
@@ -292,3 +293,17 @@ def test_a_tiny_batch_against_the_ideal() -> None:
     row = latency.measure("asyncio", "library", "constant", 0.0, 64)
     assert row.relayed == 1
     assert row.to_ideal > 1
+
+
+def test_a_replay_sees_no_more_than_its_workers_have_in_flight() -> None:
+    costs = {
+        name: replay.replay(reply, 500, 2, age) for name, (reply, age) in replay.SCENES.items()
+    }
+    assert {cost.most_in_flight for cost in costs.values()} == {64, 0}
+    assert [cost.done for cost in costs.values()] == [1.0, 1.0, 1.0, 0.0]
+    assert [costs[name].requests_per_command for name in ("backlog", "done before")] == [1, 1]
+    assert costs["an hour old"].requests_per_command == 0
+
+
+def test_a_replay_through_an_outage() -> None:
+    assert replay.replay(replay.away, 6000, 2).while_away < 500
