@@ -19,7 +19,7 @@ import pytest
 from faststream.nats import NatsBroker
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import NotFoundError
 
 from tests.conftest import KEY
@@ -91,7 +91,8 @@ class Place:
         subject, stream = self.names[kind], self.names["stream"]
         info = await self.jetstream.stream_info(stream, subjects_filter=subject)
         count = (info.state.subjects or {}).get(subject, 0)
-        subscription = await self.jetstream.pull_subscribe(subject, stream=stream)
+        plain = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        subscription = await self.jetstream.pull_subscribe(subject, stream=stream, config=plain)
         messages: list[Msg] = []
         while len(messages) < count:
             messages += await subscription.fetch(min(500, count - len(messages)))

@@ -198,6 +198,7 @@ async def test_a_command_in_hand_is_not_given_to_another(
 
 async def test_who_is_held_at_the_end_is_handed_over(place: Place, emulator: ThorEmulator) -> None:
     commands = fleet(emulator, 20)
+    await place.make(ack_wait=3.0)  # what was on its way at that moment waits for so long
     async with serving(place, emulator, key="rotated-away", max_in_flight=4):
         await place.send(*commands)
         await patiently(lambda: emulator.ledger.requests)
