@@ -110,6 +110,21 @@ async def test_sigterm_ends_what_is_in_flight(
     assert {row["ref"] for row in await place.outcomes()} == set(range(60))
 
 
+async def test_sigterm_has_an_end(place: Place, emulator: ThorEmulator, workers: Workers) -> None:
+    (command,) = fleet(emulator, 1)
+    emulator.faults = Faults(latency=(9.0, 9.0))
+    worker = await workers.start("--drain", "0.5")
+    await place.send(command)
+    await patiently(lambda: emulator.ledger.requests)
+    loop = asyncio.get_running_loop()
+    told = loop.time()
+    await worker.end()
+    assert loop.time() - told < 6
+    assert await place.left() == 1
+    assert await place.outcomes() == []
+    assert await place.dead() == []
+
+
 async def test_a_worker_without_nats_ends_when_it_is_told_to(workers: Workers) -> None:
     worker = await workers.start("--nats", "nats://127.0.0.1:1", until="NATS: ")
     assert "serving" not in await worker.end()
