@@ -314,6 +314,23 @@ async def test_cancelling_leaves_no_waiter_and_no_poll(here: World) -> None:
 
 
 @under_virtual_time
+async def test_a_look_that_was_broken_off_is_not_waited_for(here: World) -> None:
+    for pause in (0.0, 60.0):
+        here.thor.faults = Faults(latency=(100.0, 100.0))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await here.client.stop_and_confirm(here.charge("B")[1])
+        here.thor.faults = Faults(latency=(0.1, 0.1))
+        await asyncio.sleep(pause)
+        _, command = here.charge(known=False)
+        asked = here.loop.time()
+        confirmation = await here.client.stop_and_confirm(command)
+        assert (confirmation.state, confirmation.evidence) == ("stopped", GONE)
+        assert here.thor.ledger.requests[-1].at - asked > 0.05  # it looked before the stop
+        here.thor.end_charge("B", 1)
+
+
+@under_virtual_time
 async def test_the_callers_own_limit_passes_through(here: World) -> None:
     here.thor.behaviours[None] = Behaviour(refuses=1.0)
     with pytest.raises(TimeoutError):

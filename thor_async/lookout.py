@@ -118,6 +118,8 @@ class Lookout:
             self._users -= 1
             if not self._users:
                 poll, self._poll = self._poll, None
+                # A look that is broken off brings nothing: nobody is to wait for it.
+                self._begun = min(self._begun, self._last_begun)
                 poll.cancel()
                 await asyncio.wait([poll])
 
