@@ -127,6 +127,16 @@ def test_a_second_process_is_refused(thor: Thor, run: Run, fleet: Fleet, output:
     assert reserve.exists()
 
 
+def test_a_journal_that_was_taken_away_before_it_was_locked_is_not_written(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(held: int, how: int) -> None:
+        output.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    assert "has just removed" in refused(run, thor, fleet(1), "--output", output)
+
+
 def test_a_number_that_was_not_typed_leaves_no_file(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:

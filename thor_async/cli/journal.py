@@ -155,6 +155,10 @@ class Journal:
         except OSError:
             self._leave()
             raise BadInput(f"another process writes {self._path}: wait for its end") from None
+        if not self._is_ours():
+            # Whoever had it has taken it away meanwhile: its lines would be nowhere.
+            self._leave()
+            raise BadInput(f"another process has just removed {self._path}: try again")
 
     def _leave(self) -> None:
         os.close(self._fd)
