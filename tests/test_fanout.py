@@ -536,6 +536,33 @@ def test_cancelling_a_consumer_at_any_point_loses_no_command(seed: int) -> None:
         assert (outcome.verdict is Verdict.NOT_SENT) == (sent == 0)
 
 
+def test_cancelled_again_while_it_is_left_it_still_tells_what_was_in_flight() -> None:
+    thor = FakeTransport(lambda *_: None)
+    told: list[int] = []
+
+    async def consume() -> None:
+        async with thor.client(max_in_flight=4) as client:
+            stream = client.stop_stream(fleet(100))
+            try:
+                async with stream:
+                    await anext(stream)
+            finally:
+                told.extend(outcome.index for outcome in stream.unread)
+
+    async def main() -> None:
+        with thor.installed():
+            task = asyncio.create_task(consume())
+            await asyncio.sleep(1)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    virtual.run(main)
+    assert sorted(told) == [0, 1, 2, 3]
+
+
 def test_a_pull_that_waits_is_cut_when_the_stream_is_left() -> None:
     thor = FakeTransport(lambda *_: OK)
 

@@ -80,8 +80,14 @@ class OutcomeStream(Generic[C, R]):
     ) -> None:
         self._is_left = True
         self._lane.close()
+        again: asyncio.CancelledError | None = None
         while self._workers:
-            await asyncio.wait(self._workers)
+            try:
+                await asyncio.wait(self._workers)
+            except asyncio.CancelledError as cancelled:
+                again = cancelled  # they end at once, and what was in flight is still to be told
+        if again is not None:
+            raise again
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("a stream cannot be copied or pickled: it is at work in this process")
