@@ -231,7 +231,9 @@ class ThorClient:
     async def stop_and_confirm(
         self, command: StopCharge, *, within: float = 60.0, pin: bool = False
     ) -> Confirmation:
-        """Stops one charge, sent once, and watches for so many seconds what becomes of it.
+        """Stops one charge, and watches for so many seconds what becomes of it.
+
+        One stop is made, tried as `retry` says, and never another because the charge still runs.
 
         `stopped` is proven: by a stop notification, or because the charge was in the running list
         and then in two complete ones in a row no more. All who wait share one look at the list,

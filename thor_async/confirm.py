@@ -93,7 +93,7 @@ class Confirming(msgspec.Struct, frozen=True):
     async def confirm(  # noqa: PLR0917 - one more than the others
         self, lane: Lane, index: int, command: StopCharge, timeout: float, within: float, pin: bool
     ) -> Confirmation:
-        """What is proven within so many seconds of one command, which is sent once."""
+        """What is proven within so many seconds of one command, of which one stop is made."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within
         watch = Watch(command)

@@ -48,10 +48,14 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     @property
     def next_step(self) -> NextStep:
-        """What to do now, in the words of a `StopOutcome`; `done` only when it is proven."""
+        """What to do now, in the words of a `StopOutcome`; a relay alone leaves nothing `done`.
+
+        Thor's own `NotInTransaction` does, unless the charge was seen to run on.
+        """
         if self.state == "stopped":
             return "done"
-        return "check" if is_watched(self.outcome) else self.outcome.next_step
+        is_open = self.state != "unconfirmed" or self.outcome.verdict is Verdict.RELAYED
+        return "check" if is_open else self.outcome.next_step
 
     def record(self) -> ConfirmationRecord:
         """This confirmation as one flat, msgspec-encodable row."""

@@ -9,7 +9,6 @@ import msgspec
 
 from thor_async import (
     Confirmation,
-    NotInTransaction,
     OutcomeStream,
     StopCharge,
     StopOutcome,
@@ -53,20 +52,14 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def next_step(self) -> str:
-        """As the outcome's, but nothing is done that a watch did not find stopped.
-
-        That Thor says of a charge that it does not run is enough, unless it was seen to run. And
-        what may have been sent is never merely to be sent again.
-        """
-        outcome = self.outcome
+        """As the confirmation's or the outcome's; what may have been sent is never only to resend."""
+        outcome, made = self.outcome, self.confirmation
         if self.may_have_been_sent:
             outcome = msgspec.structs.replace(outcome, maybe_applied=True)
-        step = outcome.next_step
-        if self.state == "stopped":
-            return "done"
-        is_over = isinstance(outcome.error, NotInTransaction) and self.state == "unconfirmed"
-        if step == "done" and self.state and not is_over:
-            return "check"
+        if made is None:
+            step = outcome.next_step
+        else:
+            step = msgspec.structs.replace(made, outcome=outcome).next_step
         return "check" if step == "resend" and self.may_have_been_sent else step
 
     def record(self) -> dict[str, Any]:
