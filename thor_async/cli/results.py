@@ -52,7 +52,7 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def next_step(self) -> str:
-        """As the confirmation's or the outcome's; what may have been sent is never only to resend."""
+        """As that of what came of it; what may have been sent is never only to be sent again."""
         outcome, made = self.outcome, self.confirmation
         if self.may_have_been_sent:
             outcome = msgspec.structs.replace(outcome, maybe_applied=True)
