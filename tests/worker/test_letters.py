@@ -9,7 +9,7 @@ import msgspec
 import nats.errors
 import pytest
 
-from tests.worker.test_fate import outcome
+from tests.worker.test_fate import PINNED, outcome
 from thor_async.worker import Fate, letters
 from thor_async.worker.letters import Letters
 from thor_async.worker.streams import Subjects
@@ -22,13 +22,15 @@ def steps() -> mock.Mock:
     return steps
 
 
-async def end(steps: mock.Mock, fate: Fate, times: int = 1) -> None:
+async def end(steps: mock.Mock, fate: Fate, times: int = 1, ref: str | None = None) -> None:
     client: Any = mock.Mock(max_payload=2**20)
     client.jetstream.return_value = steps
     message: Any = mock.Mock(body=b"body", ack=steps.ack, reject=steps.reject, nack=steps.nack)
     message.raw_message.metadata.sequence.stream = 7
     message.raw_message.metadata.num_delivered = times
-    await Letters(client, Subjects()).end(message, fate, outcome(None))
+    await Letters(client, Subjects()).end(
+        message, fate, outcome(None, msgspec.structs.replace(PINNED, ref=ref))
+    )
 
 
 @pytest.mark.parametrize(("action", "last"), [("ack", "ack"), ("bury", "reject")])
@@ -74,3 +76,10 @@ async def test_a_redelivered_one_may_have_worked_before(
     await end(steps, Fate("bury", reason="why"), times)
     headers = steps.publish.call_args.kwargs["headers"]
     assert headers["Thor-Maybe-Applied"] == str(maybe).lower()
+
+
+async def test_an_outcome_that_is_too_long_for_nats_leaves_its_ref_out(steps: mock.Mock) -> None:
+    await end(steps, Fate("ack"), ref="r" * 2**20)
+    stored = steps.publish.call_args.args[1]
+    assert len(stored) < 1000
+    assert msgspec.json.decode(stored)["ref"] is None

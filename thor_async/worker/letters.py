@@ -39,7 +39,11 @@ class Letters:
     ) -> None:
         """Does with the message what its fate says."""
         if fate.action == "ack":
-            body = msgspec.json.encode(_report(result, deliveries(message)))
+            row = _report(result, deliveries(message))
+            body = msgspec.json.encode(row)
+            if len(body) > self._longest:
+                # It would never be stored, and so the command be sent again for ever.
+                body = msgspec.json.encode(row | {"ref": None})
             await self._store(message, self._subjects.outcomes, body, "done", {})
             await message.ack()
         elif fate.action == "bury":
