@@ -43,11 +43,12 @@ class Lookout:
     @contextlib.asynccontextmanager
     async def watching(self, watch: Watch) -> AsyncIterator[None]:
         """Tells the watch all that is seen and heard while the block lasts."""
+        soon = self._begun + _FIRST * self._random(1.0, _JITTER)
         self._watches[watch] = asyncio.Event()
         self._interval = _FIRST
         if isinstance(self._last, Snapshot) and self._is_since(self._loop.time() - _FRESH):
             watch.saw(self._last)
-        self._look_by(self._begun + _FIRST * self._random(1.0, _JITTER))
+        self._look_by(soon)
         try:
             async with self._looking():
                 yield
