@@ -217,7 +217,7 @@ class _CleanConnector(aiohttp.TCPConnector):
         if transport is None or handler is None:
             return False
         if transport.get_protocol() is not handler:
-            if await self._has_unread(transport):
+            if await self._has_unread(transport) or transport.is_closing():
                 return False
             transport.set_protocol(handler)
         return not connection.closed and not handler.should_close
@@ -225,8 +225,9 @@ class _CleanConnector(aiohttp.TCPConnector):
     async def _has_unread(self, transport: asyncio.Transport) -> bool:
         """Whether bytes, or an end, are there that a busy loop has not read yet."""
         number = transport.get_extra_info("socket").fileno()
-        if self._unread is None or type(number) is not int or number < 0:
-            # Nobody to ask, as on Windows: in two rounds the loop reads them.
+        is_plain = transport.get_extra_info("ssl_object") is None
+        if self._unread is None or not is_plain or type(number) is not int or number < 0:
+            # Nobody to ask, as on Windows, or TLS between: in two rounds the loop reads them.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             return False
