@@ -40,9 +40,9 @@ aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Function
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Cancellation also on uvloop; the fault matrix sees to it by itself."""
+    """These two also on uvloop; the fault matrix sees to it by itself."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.module.__name__ == "tests.test_cancellation":
+    if item.module.__name__ in ("tests.test_cancellation", "tests.test_connections"):
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 
