@@ -364,7 +364,6 @@ async def test_only_what_was_tried_tells_that_thor_is_silent() -> None:
     lane = Lane(Permits(1), is_batch=True, give_up_after=0)
     for _ in range(100):
         lane.ended(NotSentError("out of time", reason="timeout"), 0)
-        lane.ended(None, 1)
         lane.ended(ServerError(status=500, code="InternalServerError"), 3)
     assert lane.halted is None
     for _ in range(64):

@@ -57,20 +57,12 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
 EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
 
 
-class Script(Tries):
+class Script(Tries, kw_only=True):
     """One call whose tries end as scripted, counted as every subclass of `Tries` counts them."""
 
-    def __init__(
-        self,
-        ends: Sequence[ThorError | None],
-        policy: RetryPolicy,
-        budget: RetryBudget | None = None,
-        left: Callable[[], float] = lambda: math.inf,
-    ) -> None:
-        super().__init__(policy, budget or RetryBudget())
-        self.ends = ends
-        self.made = 0
-        self._seconds_left = left
+    ends: Sequence[ThorError | None]
+    seconds_left: Callable[[], float] = lambda: math.inf
+    made: int = 0
 
     async def attempt(self) -> ThorError | None:
         end = self.ends[self.made]
@@ -84,15 +76,18 @@ class Script(Tries):
         await self.policy.sleep(seconds)
 
     def left(self) -> float:
-        return self._seconds_left()
+        return self.seconds_left()
 
     async def ended(self) -> Tries:
         await self.run()
         return self
 
 
-def script(words: str, policy: RetryPolicy, *more: Any) -> Script:
-    return Script([ENDS[word]() for word in words.split()], policy, *more)
+def script(
+    words: str, policy: RetryPolicy, budget: RetryBudget | None = None, **more: Any
+) -> Script:
+    ends = [ENDS[word]() for word in words.split()]
+    return Script(policy, budget or RetryBudget(), ends=ends, **more)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +233,7 @@ async def test_no_sleep_goes_past_the_time_left(
     words: str, left: float, asked: list[float], rests: Rests
 ) -> None:
     budget = RetryBudget()
-    call = script(words, rests.policy(), budget, lambda: left)
+    call = script(words, rests.policy(), budget, seconds_left=lambda: left)
     tries = await call.ended()
     assert rests.asked == asked
     assert tries.error is call.ends[len(asked)]
@@ -248,7 +243,7 @@ async def test_no_sleep_goes_past_the_time_left(
 
 async def test_the_time_left_is_asked_anew_before_each_retry(rests: Rests) -> None:
     left = iter([10.0, 0.7])
-    call = script("500 500 200", rests.policy(), None, lambda: next(left))
+    call = script("500 500 200", rests.policy(), seconds_left=lambda: next(left))
     assert (await call.ended()).attempts == 2
     assert rests.asked == [0.5]
 
@@ -499,7 +494,7 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
             ServerError(f"{number}.{n}", retry_after=number + n / 10) for n in range(retries)
         ]
         own = msgspec.structs.replace(policy, sleep=rest)
-        one = Script([*ends, NotInTransaction(f"{number}")], own, budget)
+        one = Script(own, budget, ends=[*ends, NotInTransaction(f"{number}")])
         return one, await one.ended()
 
     for number, (one, tries) in enumerate(await asyncio.gather(*map(call, range(50)))):
@@ -525,7 +520,7 @@ async def test_what_an_attempt_raises_propagates_at_once(
             return end
 
     ends = [ENDS[word]() for word in (words + "200").split()]
-    call = Raising(ends, rests.policy(**EVERYTHING))
+    call = Raising(rests.policy(**EVERYTHING), RetryBudget(), ends=ends)
     try:
         await call.run()
     except BaseException as error:
@@ -563,7 +558,7 @@ async def test_a_cancelled_retry_propagates_at_once(rests: Rests) -> None:
             await asyncio.Event().wait()
             return None
 
-    call = Hanging([ENDS["500"]()], rests.policy())
+    call = Hanging(rests.policy(), RetryBudget(), ends=[ENDS["500"]()])
     task = asyncio.create_task(call.run())
     await trying.wait()
     task.cancel()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from .errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
+from .inputs import check_command
 from .lane import Lane
 from .models import StopCharge, StopOutcome
 from .protocol import Answer, Request, ask_stop, read_stop
@@ -29,66 +30,54 @@ class Calls(msgspec.Struct, frozen=True):
     attempt_timeout: float
 
 
-class Call(Tries):
-    """One request and its tries, until loop time `until`."""
+class Call(Tries, kw_only=True, eq=False):
+    """One request and its tries, until loop time `until`; past epoch second `expires`, no more."""
 
-    __slots__ = ("_asked", "_calls", "_expires", "_lane", "_read", "_secrets", "_telling", "_until")
-
-    def __init__(  # noqa: PLR0917 - built for each request, and keywords cost
-        self,
-        calls: Calls,
-        lane: Lane,
-        asked: Request,
-        until: float,
-        read: Read,
-        secrets: tuple[str, ...] = (),
-        expires: float | None = None,
-        telling: Telling | None = None,
-    ) -> None:
-        """Past the epoch second `expires` it is not sent any more."""
-        super().__init__(calls.policy, calls.budget)
-        self._calls, self._lane, self._asked, self._until = calls, lane, asked, until
-        self._read, self._secrets, self._expires = read, secrets, expires
-        self._telling = telling
+    calls: Calls
+    lane: Lane
+    asked: Request
+    until: float
+    read: Read
+    secrets: tuple[str, ...] = ()
+    expires: float | None = None
+    telling: Telling | None = None
 
     def attempt(self) -> Awaitable[ThorError | None]:
-        return self._lane.send(self._request, self._until, self._calls.attempt_timeout)
+        return self.lane.send(self._request, self.until, self.calls.attempt_timeout)
 
     async def rest(self, seconds: float) -> None:
-        if self._telling is not None:
-            self._telling.retry(self.attempts, self.error, seconds)
-        await self._lane.rest(self.policy.sleep(seconds), self._until)
+        if self.telling is not None:
+            self.telling.retry(self.attempts, self.error, seconds)
+        await self.lane.rest(self.policy.sleep(seconds), self.until)
 
     def left(self) -> float:
-        return self._until - asyncio.get_running_loop().time()
+        return self.until - self.lane.time()
 
     async def _request(self, scope: asyncio.Timeout, seconds: float) -> ThorError | None:
-        if self._expires is not None and self.policy.now() > self._expires:
+        if self.expires is not None and self.policy.now() > self.expires:
             return NotSentError("its not_after has passed", reason="expired")
         try:
-            key = self._calls.key()
+            key = self.calls.key()
         except Exception as failure:
-            if self.attempts == 0 and not self._lane.is_batch:
+            if self.attempts == 0 and not self.lane.is_batch:
                 raise
             # The tries before, and the other commands of a batch, still need their outcomes.
-            return self._lane.fail(failure)
+            return self.lane.fail(failure)
         self.attempts += 1
-        steps = self._telling if self._telling is not None and self._telling.whole else None
-        if steps is not None:
-            steps.begin_attempt(self.attempts, self._asked.url)
-        error = self._meaning(
-            await self._calls.transport.send(self._asked, key, scope, seconds), key
-        )
-        if steps is not None:
-            steps.end_attempt(error)
-        return error
-
-    def _meaning(self, answer: Answer | ThorError, key: str) -> ThorError | None:
+        telling = self.telling
+        if telling is not None and telling.whole:
+            telling.begin_attempt(self.attempts, self.asked.url)
+        answer = await self.calls.transport.send(self.asked, key, scope, seconds)
+        error: ThorError | None
         if isinstance(answer, Answer):
-            return self._read(answer, (key, *self._secrets), self.policy.now())
-        if isinstance(answer, ResponseTimeout) and self._lane.is_cut:
-            return IndeterminateError("cut off while it was in flight")
-        return answer
+            error = self.read(answer, (key, *self.secrets), self.policy.now())
+        elif isinstance(answer, ResponseTimeout) and self.lane.is_cut:
+            error = IndeterminateError("cut off while it was in flight")
+        else:
+            error = answer
+        if telling is not None and telling.whole:
+            telling.end_attempt(error)
+        return error
 
 
 class StopCall(msgspec.Struct, frozen=True):
@@ -101,19 +90,23 @@ class StopCall(msgspec.Struct, frozen=True):
 
     async def run(self, lane: Lane, index: int, command: StopCharge, timeout: float) -> StopOutcome:
         """The outcome of one command, within so many seconds, and before the lane's own end."""
-        started = asyncio.get_running_loop().time()
+        check_command(command, index)
+        started = lane.time()
         telling = Telling(self.teller, command, index, started, self.tells_whole)
         if self.tells_whole:
             telling.begin()
+        calls = self.calls
         call = Call(
-            self.calls,
-            lane,
-            ask_stop(self.base_url, command),
-            min(started + timeout, lane.until),
-            read_stop,
-            (command.id_tag,),
-            None if command.not_after is None else command.not_after.timestamp(),
-            telling,
+            calls.policy,
+            calls.budget,
+            calls=calls,
+            lane=lane,
+            asked=ask_stop(self.base_url, command),
+            until=min(started + timeout, lane.until),
+            read=read_stop,
+            secrets=(command.id_tag,),
+            expires=None if command.not_after is None else command.not_after.timestamp(),
+            telling=telling,
         )
         try:
             await call.run()
@@ -123,7 +116,8 @@ class StopCall(msgspec.Struct, frozen=True):
             if not lane.is_batch:
                 telling.finish(_outcome(telling, call))
                 raise
-        lane.ended(call.error, call.attempts)
+        if call.error is not None:
+            lane.ended(call.error, call.attempts)
         outcome = _outcome(telling, call)
         if self.tells_whole or outcome.error is not None:
             telling.finish(outcome)
@@ -150,7 +144,7 @@ class StopCall(msgspec.Struct, frozen=True):
         return outcome
 
 
-def _outcome(telling: Telling, tries: Tries) -> StopOutcome:
+def _outcome(telling: Telling, tries: Call) -> StopOutcome:
     if tries.error is not None:
         tries.error.command = telling.command
     return StopOutcome(
@@ -159,6 +153,6 @@ def _outcome(telling: Telling, tries: Tries) -> StopOutcome:
         Verdict.RELAYED if tries.error is None else tries.error.verdict,
         tries.error,
         tries.attempts,
-        asyncio.get_running_loop().time() - telling.started,
+        tries.lane.time() - telling.started,
         tries.maybe_applied,
     )

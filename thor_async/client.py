@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl as tls
-from collections.abc import Awaitable
+from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 from weakref import WeakSet
@@ -15,7 +15,7 @@ import aiohttp
 from . import settings
 from .errors import BatchGaveUp, ThorError
 from .fanout import OutcomeStream
-from .inputs import Commands, check_batch, check_command, read_all
+from .inputs import Commands, check_batch, read_all
 from .lane import Lane
 from .lists import Chargebox, RunningCharge
 from .models import StopCharge, StopOutcome, check_text
@@ -159,7 +159,6 @@ class ThorClient:
         """
         opened = self._check_open()
         seconds = self._timeout_or(timeout)
-        check_command(command, 0)
         if pin:
             outcome = await opened.confirming(opened.budget).stop_pinned(
                 opened.lane, 0, command, seconds
@@ -243,7 +242,6 @@ class ThorClient:
         """
         opened = self._check_open()
         settings.check_seconds("within", within)
-        check_command(command, 0)
         confirmation = await opened.confirming(opened.budget).confirm(
             opened.lane, 0, command, self._plan.timeout, within, pin
         )
@@ -268,12 +266,12 @@ class ThorClient:
         """
         opened = self._check_open()
         check_batch(commands, within, give_up_after)
-        confirming = opened.confirming(RetryBudget())
-
-        def run(lane: Lane, index: int, command: StopCharge) -> Awaitable[Confirmation]:
-            check_command(command, index)
-            return confirming.confirm(lane, index, command, self._plan.timeout, within, pin)
-
+        run = partial(
+            opened.confirming(RetryBudget()).confirm,
+            timeout=self._plan.timeout,
+            within=within,
+            pin=pin,
+        )
         lane = self._batch_lane(give_up_after)
         return OutcomeStream(
             commands, run, lane, self._max_in_flight, None, window=_WATCHED_AT_ONCE
@@ -311,10 +309,7 @@ class ThorClient:
     ) -> StopStream:
         budget = RetryBudget()
         stop = opened.confirming(budget).stop_pinned if pin else opened.stops(budget).run
-
-        def run(lane: Lane, index: int, command: StopCharge) -> Awaitable[StopOutcome]:
-            return stop(lane, index, check_command(command, index), self._plan.timeout)
-
+        run = partial(stop, timeout=self._plan.timeout)
         return OutcomeStream(commands, run, lane, self._max_in_flight, within)
 
     def _timeout_or(self, timeout: float | None) -> float:

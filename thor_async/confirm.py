@@ -10,6 +10,7 @@ import msgspec
 
 from .call import StopCall
 from .errors import NotSentError, ThorError
+from .inputs import check_command
 from .lane import Lane
 from .lists import Chargebox
 from .lookout import Lookout
@@ -83,6 +84,7 @@ class Confirming(msgspec.Struct, frozen=True):
         self, lane: Lane, index: int, command: StopCharge, timeout: float
     ) -> StopOutcome:
         """The outcome of one command within so many seconds, with its transaction filled in."""
+        check_command(command, index)
         loop = asyncio.get_running_loop()
         started = loop.time()
         ready = await self._pinned(lane, index, command, min(started + timeout, lane.until))
@@ -94,6 +96,7 @@ class Confirming(msgspec.Struct, frozen=True):
         self, lane: Lane, index: int, command: StopCharge, timeout: float, within: float, pin: bool
     ) -> Confirmation:
         """What is proven within so many seconds of one command, of which one stop is made."""
+        check_command(command, index)
         loop = asyncio.get_running_loop()
         until = loop.time() + within
         watch = Watch(command)

@@ -18,9 +18,8 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
 
-    def add(self, scope: asyncio.Timeout, seconds: float) -> None:
-        """Lets it end in so many seconds from now."""
-        when = self._loop.time() + seconds
+    def add(self, scope: asyncio.Timeout, when: float) -> None:
+        """Lets it end at that loop time."""
         self._times[scope] = when
         if when < self._next:
             self._set_timer(when)

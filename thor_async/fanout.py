@@ -41,7 +41,8 @@ class OutcomeStream(Generic[C, R]):
         *,
         window: int = _WINDOW,
     ) -> None:
-        self._source = aiter(commands) if isinstance(commands, AsyncIterable) else iter(commands)
+        self._live = aiter(commands) if isinstance(commands, AsyncIterable) else None
+        self._plain = iter(()) if isinstance(commands, AsyncIterable) else iter(commands)
         self._run = run
         self._lane = lane
         self._width = width
@@ -132,7 +133,8 @@ class OutcomeStream(Generic[C, R]):
         raise StopAsyncIteration
 
     def _start_worker(self) -> None:
-        if self._busy() < self._width and self._may_pull():
+        # Those that rest between two tries hold no permit.
+        if len(self._workers) - self._lane.resting < self._width and self._may_pull():
             # Not by the loop's task factory: an eager one would run it before it is counted. Not
             # in the context of now, which may be that of another command's call.
             worker = asyncio.Task(
@@ -140,10 +142,6 @@ class OutcomeStream(Generic[C, R]):
             )
             self._workers.add(worker)
             worker.add_done_callback(self._leave)
-
-    def _busy(self) -> int:
-        """Workers, but for those that rest between two tries: they hold no permit."""
-        return len(self._workers) - self._lane.resting
 
     def _may_pull(self) -> bool:
         return not (
@@ -154,40 +152,51 @@ class OutcomeStream(Generic[C, R]):
         )
 
     async def _work(self) -> None:
-        while self._busy() <= self._width and self._may_pull():
+        while len(self._workers) - self._lane.resting <= self._width and self._may_pull():
             index = self._pulled
-            command = await self._pull(self._lane)
+            must_wait = self._live is not None or self._lane.is_paused
+            command = await self._pull() if must_wait else self._take()
             if isinstance(command, _Nothing):
                 return
             self._start_worker()
             self._ready.append(await self._run(self._lane, index, command))
             self._news.set()
 
-    async def _pull(self, lane: Lane) -> C | _Nothing:
-        """The next command, or nothing: there is none, or none may be taken any more."""
+    async def _pull(self) -> C | _Nothing:
+        """Waits for the next command, or nothing: there is none, or none may be taken any more."""
         self._is_pulling = True
-        command: C | _Nothing = _Nothing()
         try:
-            if not await lane.pull_turn():
-                return command
-            if not isinstance(self._source, AsyncIterator):
-                command = next(self._source)
-            elif (taken := await lane.wait(_take_next(self._source))) is not None:
-                command = taken[0]
-            else:
-                return command
-            self._pulled += 1
-        except (StopIteration, StopAsyncIteration):
-            self._is_over = True
-        except asyncio.CancelledError as failure:
-            if _is_being_cancelled():
-                raise
-            self._is_over, self._failure = True, failure
-        except Exception as failure:
-            self._is_over, self._failure = True, failure
+            if not await self._lane.pull_turn():
+                return _Nothing()
+            if self._live is None:
+                return self._take()
+            taken = await self._lane.wait(_take_next(self._live))
+        except (Exception, asyncio.CancelledError) as failure:
+            return self._end(failure)
         finally:
             self._is_pulling = False
+        if taken is None:
+            return _Nothing()
+        self._pulled += 1
+        return taken[0]
+
+    def _take(self) -> C | _Nothing:
+        """The next command of an input that is not awaited, or nothing: there is none."""
+        try:
+            command = next(self._plain)
+        except (Exception, asyncio.CancelledError) as failure:
+            return self._end(failure)
+        self._pulled += 1
         return command
+
+    def _end(self, failure: BaseException) -> _Nothing:
+        """The input has no more, or has failed."""
+        if isinstance(failure, asyncio.CancelledError) and _is_being_cancelled():
+            raise failure
+        self._is_over = True
+        if not isinstance(failure, StopIteration | StopAsyncIteration):
+            self._failure = failure
+        return _Nothing()
 
     def _leave(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)

@@ -42,6 +42,7 @@ class Lane:
         self._tell = tell
         self.is_batch = is_batch
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._end_timer: asyncio.TimerHandle | None = None
         self._outage = Outage(give_up_after, self._give_up, tell)
         self._waits: set[asyncio.Timeout] = set()
@@ -129,6 +130,11 @@ class Lane:
                 raise
         return None
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether an outage lets no further command be pulled for now."""
+        return self._outage.paused
+
     async def pull_turn(self) -> bool:
         """Waits while an outage lets no further command be pulled; False when none ever may."""
         if self._outage.paused:
@@ -146,12 +152,16 @@ class Lane:
         if probe is None:
             return self.refusal()
         scope = asyncio.Timeout(None)
-        seconds = min(at_most, max(0.0, until - self._loop.time()))
+        now = self.time()
+        end = now + at_most if now + at_most < until else max(now, until)
         try:
-            self._on_wire.add(scope, seconds)
-            error = await request(scope, seconds)
+            self._on_wire.add(scope, end)
+            error = await request(scope, end - now)
             # Before the permit is returned: whoever gets it must see what was learnt.
-            self._learn(error, probe)
+            if error is None:
+                self._outage.heard()
+            else:
+                self._learn(error, probe)
         except BaseException:
             self._outage.pass_on(probe)
             raise
@@ -184,9 +194,9 @@ class Lane:
         self._outage.pass_on(probe)
         return None
 
-    def _learn(self, error: ThorError | None, probe: int) -> None:
-        """What one request tells of Thor, and of the account."""
-        if error is None or error.answered:
+    def _learn(self, error: ThorError, probe: int) -> None:
+        """What one request that failed tells of Thor, and of the account."""
+        if error.answered:
             self._outage.heard()
         elif isinstance(error, NotSentError) and error.reason not in _TRIED:
             self._outage.pass_on(probe)
@@ -195,10 +205,9 @@ class Lane:
         if self.is_batch and isinstance(error, AccountError):
             self._give_up(error)
 
-    def ended(self, error: ThorError | None, attempts: int) -> None:
-        """What a command's outcome tells of Thor, if it was tried at all."""
-        is_heard = self.is_batch and self.halted is None and attempts
-        if is_heard and error is not None and not error.answered:
+    def ended(self, error: ThorError, attempts: int) -> None:
+        """What the error that a command ended with tells of Thor, if it was tried at all."""
+        if self.is_batch and self.halted is None and attempts and not error.answered:
             self._outage.silence(error)
 
     def fail(self, failure: BaseException) -> NotSentError:

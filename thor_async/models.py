@@ -137,6 +137,8 @@ class StopOutcome(msgspec.Struct, frozen=True):
 
 def check_text(name: str, value: object, *, shown: bool) -> None:
     """Refuses what cannot be an identifier; `shown` says whether the message may repeat it."""
+    if type(value) is str and value.isascii() and value.isprintable() and value.strip():
+        return
     sight = f", not {value!r}" if shown else ""
     if type(value) is not str:
         raise ValueError(f"{name} must be a str{sight or f', not a {type(value).__name__}'}")

@@ -109,7 +109,10 @@ class Opened:
             return None
 
         until = self._loop.time() + self._plan.timeout
-        call = Call(self._calls(policy, self.budget), self.lane, asked, until, read)
+        calls = self._calls(policy, self.budget)
+        call = Call(
+            policy, self.budget, calls=calls, lane=self.lane, asked=asked, until=until, read=read
+        )
         await call.run()
         return found if call.error is None else call.error
 

@@ -54,7 +54,9 @@ class Permits:
 
     def release(self) -> None:
         """Hands a permit to whoever waits first."""
-        if wake_first(self._urgent, result=True) or wake_first(self._others, result=True):
+        if self._urgent and wake_first(self._urgent, result=True):
+            return
+        if self._others and wake_first(self._others, result=True):
             return
         self._free += 1
         if self._free == self._limit:

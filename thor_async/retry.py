@@ -106,22 +106,24 @@ class RetryBudget:
             self._fifths = min(self._CAPACITY, self._fifths + earned)
 
 
-class Tries:
+class Tries(msgspec.Struct, eq=False):
     """One call's tries: what the last one said, and what is true of all of them together.
 
     `attempts` counts the tries begun: `attempt` adds to it. After `run`, `error` is None for a
     success, and `maybe_applied` says whether an earlier or the last try may have worked unseen.
     """
 
-    # One object and no closures: one is made for every request, and the collector counts them.
+    # A struct, and no closures: one is made for every request, and the collector counts them.
 
-    __slots__ = ("_budget", "attempts", "error", "maybe_applied", "policy")
+    policy: RetryPolicy
+    budget: RetryBudget
+    attempts: int = 0
+    error: ThorError | None = None
+    maybe_applied: bool = False
 
-    def __init__(self, policy: RetryPolicy, budget: RetryBudget) -> None:
-        self.policy, self._budget = policy, budget
-        self.attempts = 0
-        self.error: ThorError | None = None
-        self.maybe_applied = False
+    def __repr__(self) -> str:
+        """Never what it holds: an id_tag is in a request."""
+        return f"{type(self).__name__}(attempts={self.attempts})"
 
     def attempt(self) -> Awaitable[ThorError | None]:
         """Makes one try."""
@@ -144,7 +146,7 @@ class Tries:
         if self.error is not None and self.policy.retries(self.error):
             await self._retry()
         if self.error is None:
-            self._budget.give_back(self.attempts)
+            self.budget.give_back(self.attempts)
         else:
             self._tell()
 
@@ -170,7 +172,7 @@ class Tries:
 
     def _must_stop(self, state: RetryCallState) -> bool:
         spent = state.attempt_number >= self.policy.max_attempts
-        return spent or state.upcoming_sleep >= self.left() or not self._budget.take()
+        return spent or state.upcoming_sleep >= self.left() or not self.budget.take()
 
     def break_off(self, refusal: NotSentError) -> None:
         """Ends it in the middle: with the refusal if no try was begun, else nobody knows."""
