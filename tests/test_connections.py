@@ -10,12 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from thor_async import NotSentError, StopCharge, ThorClient
+from thor_async import ChargeboxNotFound, NotSentError, StopCharge, ThorClient
 
 from .conftest import KEY
 from .fault_server import FaultServer, Line, read
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 17\r\n\r\nChargeboxNotFound"
 
 
 async def first_bytes(line: Line) -> None:
@@ -56,6 +58,22 @@ async def test_a_body_of_any_size_arrives_whole(size: int) -> None:
     ]
     lengths = {int(request.headers["content-length"]) for request in server.requests}
     assert lengths == {len(bodies[0])}
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [(OK[:-1], b"}"), (CHUNKED, b"0\r\n\r\n"), (CHUNKED + b"0\r\n", b"A: b\r\n\r\n")],
+)
+async def test_what_comes_right_behind_the_end_of_an_answer_answers_nothing(
+    command: StopCharge, begin: bytes, end: bytes
+) -> None:
+    """aiohttp releases the connection at that end, before it looks at the rest of the bytes."""
+    spoken_on = [read, begin, 0.05, end + OK, 1.0]
+    async with FaultServer(spoken_on, [read, NOT_FOUND]) as server, client(server) as thor:
+        await thor.stop_charge(command)
+        with pytest.raises(ChargeboxNotFound):
+            await thor.stop_charge(command)
+    assert server.connections == 2
 
 
 async def test_a_connection_with_something_left_to_send_is_not_used_again(
@@ -108,7 +126,9 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return may_go_on
 
 
-async def test_a_hook_that_waits_changes_nothing(command: StopCharge, traced: asyncio.Event) -> None:
+async def test_a_hook_that_waits_changes_nothing(
+    command: StopCharge, traced: asyncio.Event
+) -> None:
     async with FaultServer([read, OK]) as server, client(server) as thor:
         asyncio.get_running_loop().call_later(0.05, traced.set)
         await thor.stop_charge(command)

@@ -89,6 +89,8 @@ class _Guard(asyncio.BufferedProtocol):
         """Lets an answer through again, unless something has arrived, or is still to be sent."""
         if (
             self._transport.is_closing()
+            # An answer's end releases it before aiohttp has looked at what came right behind.
+            or self._handler.should_close
             or self._transport.get_write_buffer_size()
             or (self._unread is not None and self._unread.poll(0))
         ):
