@@ -379,3 +379,17 @@ async def test_an_account_error_ends_a_batch_but_not_the_single_calls() -> None:
     for lane, halted in ((Lane(Permits(1)), None), (Lane(Permits(1), is_batch=True), "gave_up")):
         assert isinstance(await lane.send(request, until, 1.0), APIKeyNotFound)
         assert lane.halted == halted
+
+
+@pytest.mark.parametrize("late", [0.0, 1.0])
+async def test_a_way_that_is_free_is_not_taken_past_the_end(late: float) -> None:
+    """As when a loop was blocked, or a retry's rest ends with the time of its call."""
+
+    async def request(scope: asyncio.Timeout, seconds: float) -> None:
+        raise AssertionError("sent, though its time was over")
+
+    permits = Permits(1)
+    refusal = await Lane(permits).send(request, asyncio.get_running_loop().time() - late, 10.0)
+    assert isinstance(refusal, NotSentError)
+    assert refusal.reason == "timeout"
+    assert permits.in_flight == 0

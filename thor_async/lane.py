@@ -146,13 +146,16 @@ class Lane:
 
         The request is given an `asyncio.Timeout` to enter, and the seconds after which that ends.
         """
+        now = self.time()
+        is_open = not self.halted and now < until and not self._outage.paused
         # Nearly always there is nothing to wait for.
-        is_free = not self.halted and not self._outage.paused and self._permits.take()
+        is_free = is_open and self._permits.take()
         probe = 0 if is_free else await self._enter(until)
         if probe is None:
             return self.refusal()
+        if not is_free:
+            now = self.time()
         scope = asyncio.Timeout(None)
-        now = self.time()
         end = now + at_most if now + at_most < until else max(now, until)
         try:
             self._on_wire.add(scope, end)
