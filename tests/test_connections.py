@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
-from thor_async import ChargeboxNotFound, NotSentError, StopCharge, ThorClient
+from thor_async import (
+    ChargeboxNotFound,
+    NotSentError,
+    RejectedError,
+    StopCharge,
+    ThorClient,
+)
 
 from .conftest import KEY
-from .fault_server import FaultServer, Line, read
+from .fault_server import FaultServer, Line, Script, read
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
@@ -68,12 +76,31 @@ async def test_what_comes_right_behind_the_end_of_an_answer_answers_nothing(
     command: StopCharge, begin: bytes, end: bytes
 ) -> None:
     """aiohttp releases the connection at that end, before it looks at the rest of the bytes."""
-    spoken_on = [read, begin, 0.05, end + OK, 1.0]
+    spoken_on: Script = [read, begin, 0.05, end + OK, 1.0]
     async with FaultServer(spoken_on, [read, NOT_FOUND]) as server, client(server) as thor:
         await thor.stop_charge(command)
         with pytest.raises(ChargeboxNotFound):
             await thor.stop_charge(command)
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("size", [100_000, 1_000_000])
+async def test_an_answer_over_the_limit_is_left_also_in_the_midst_of_tls(
+    command: StopCharge, size: int
+) -> None:
+    """TLS reads on while it is closed, and hands over what it has."""
+    authority = trustme.CA()
+    own, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(own)
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    large = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    async with (
+        FaultServer([read, large], [read, OK], tls=theirs) as server,
+        ThorClient(KEY, base_url=server.url, ssl=own) as thor,
+    ):
+        with pytest.raises(RejectedError):
+            await thor.stop_charge(command)
+        await thor.stop_charge(command)
 
 
 async def test_a_connection_with_something_left_to_send_is_not_used_again(

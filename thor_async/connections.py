@@ -107,12 +107,15 @@ class _Guard(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._is_shut:
-            self._transport.abort()
+            self._handler.force_close()
+            # Not from here: TLS reads on while it is closed, and fails if aborted meanwhile.
+            asyncio.get_running_loop().call_soon(self._transport.abort)
         else:
             self._handler.data_received(bytes(self._buffer[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._handler.connection_lost(exc)
+
 
 def _watch_unread(transport: asyncio.Transport) -> select.poll | None:
     """Tells of bytes, or an end, in the kernel; None where nobody can, as on Windows, or by TLS."""
