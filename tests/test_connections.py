@@ -18,6 +18,7 @@ from thor_async import (
     RejectedError,
     StopCharge,
     ThorClient,
+    UnexpectedResponse,
 )
 
 from .conftest import KEY
@@ -101,6 +102,16 @@ async def test_an_answer_over_the_limit_is_left_also_in_the_midst_of_tls(
         with pytest.raises(RejectedError):
             await thor.stop_charge(command)
         await thor.stop_charge(command)
+
+
+async def test_a_connection_that_would_become_another_is_closed(command: StopCharge) -> None:
+    """Not by the collector, which complains of it in the loop's debug mode."""
+    upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    asyncio.get_running_loop().set_debug(True)
+    async with FaultServer([read, upgrade]) as server, client(server) as thor:
+        with pytest.raises(UnexpectedResponse):
+            await thor.stop_charge(command)
+        await server.emptied()
 
 
 async def test_a_connection_with_something_left_to_send_is_not_used_again(

@@ -95,8 +95,8 @@ class Transport:
                         answer.body = await _read(content, limit)
                     return answer
                 finally:
-                    # At its end aiohttp has released it.
-                    if not content.at_eof():
+                    # At its end aiohttp has released it, unless it is a 101.
+                    if not response.closed:
                         response.close()
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             failure = error
