@@ -60,6 +60,11 @@ def test_the_wire_has_its_address_and_limit() -> None:
     assert ANSWER_LIMIT == 64 * 1024
 
 
+def test_a_request_shows_nothing_of_its_body() -> None:
+    asked = ask_stop("http://thor/api", StopCharge("box", 1, TAG))
+    assert repr(asked) == str(asked) == f"Request(POST {asked.url})"
+
+
 @pytest.mark.parametrize(
     ("command", "body"),
     [

@@ -39,6 +39,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None
     limit: int
 
+    def __repr__(self) -> str:
+        """Without its body, which has an id_tag."""
+        return f"Request({self.method} {self.url})"
+
 
 class Answer(msgspec.Struct):
     """What came back: `body` is None when it did not arrive whole, or was over the limit."""
