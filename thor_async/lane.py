@@ -146,15 +146,13 @@ class Lane:
 
         The request is given an `asyncio.Timeout` to enter, and the seconds after which that ends.
         """
-        now = self.time()
-        is_open = not self.halted and now < until and not self._outage.paused
+        probe, now = 0, self.time()
         # Nearly always there is nothing to wait for.
-        is_free = is_open and self._permits.take()
-        probe = 0 if is_free else await self._enter(until)
-        if probe is None:
-            return self.refusal()
-        if not is_free:
-            now = self.time()
+        if self.halted or self._outage.paused or now >= until or not self._permits.take():
+            entered = await self._enter(until)
+            if entered is None:
+                return self.refusal()
+            probe, now = entered, self.time()
         scope = asyncio.Timeout(None)
         end = now + at_most if now + at_most < until else max(now, until)
         try:
