@@ -125,9 +125,9 @@ def test_the_lengths_of_streams() -> None:
 
 def test_the_peak_of_memory_never_falls() -> None:
     before = peak_kib()
-    held = b"x" * 2**26
+    held = b"x" * (before << 10)  # all of it again, beside what is held now
     del held
-    assert peak_kib() >= before + 2**15
+    assert peak_kib() >= before + 2**12
 
 
 def test_what_a_layer_adds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from collections.abc import Awaitable
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -65,27 +66,12 @@ class Transport:
         failure: Exception
         try:
             async with scope:
-                response = await self._session.request(
-                    request.method,
-                    request.url,
-                    data=request.body,
-                    headers={**_HEADERS, "X-Api-Key": key},
-                    timeout=self._connect_within(seconds),
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    auto_decompress=False,
-                    middlewares=(),
-                )
+                response = await self._ask(request, key, seconds)
                 content = response.content
                 try:
                     if response.version not in _VERSIONS:
                         return UnexpectedResponse("an HTTP version that nobody asked for")
-                    headers = response.headers
-                    answer = Answer(
-                        response.status,
-                        content_type=headers.get("Content-Type", ""),
-                        retry_after=headers.get("Retry-After"),
-                    )
+                    answer = _head(response)
                     limit = request.limit if answer.status == 200 else ANSWER_LIMIT
                     if content.is_eof():
                         # It came with the head, as nearly always.
@@ -108,6 +94,19 @@ class Transport:
             failure = aiohttp.ClientConnectionError(*cancelled.args)
         return answer or _translate(failure)
 
+    def _ask(self, request: Request, key: str, seconds: float) -> Awaitable[aiohttp.ClientResponse]:
+        return self._session.request(
+            request.method,
+            request.url,
+            data=request.body,
+            headers={**_HEADERS, "X-Api-Key": key},
+            timeout=self._connect_within(seconds),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=False,
+            middlewares=(),
+        )
+
     def _connect_within(self, seconds: float) -> aiohttp.ClientTimeout:
         """Bounds the connect phase, whose failures are told apart; the scope bounds the rest."""
         connect = min(_CONNECT_AT_MOST, seconds / 2)
@@ -115,6 +114,14 @@ class Transport:
             # Not rounded up to whole seconds.
             self._timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
         return self._timeout
+
+
+def _head(response: aiohttp.ClientResponse) -> Answer:
+    return Answer(
+        response.status,
+        content_type=response.headers.get("Content-Type", ""),
+        retry_after=response.headers.get("Retry-After"),
+    )
 
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
