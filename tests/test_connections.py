@@ -50,8 +50,10 @@ async def test_a_request_starts_no_task(command: StopCharge) -> None:
             return asyncio.Task(work, loop=loop, **more)
 
         asyncio.get_running_loop().set_task_factory(note)  # type: ignore[arg-type]
-        await thor.stop_charge(command)
-        asyncio.get_running_loop().set_task_factory(None)
+        try:
+            await thor.stop_charge(command)
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
     assert started == []
     assert server.connections == 1
     assert server.requests[0].body == server.requests[1].body != b""
