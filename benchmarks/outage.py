@@ -13,10 +13,10 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests import virtual
-from tests.fakes import OK, FakeTransport, fleet, refused, thor_says
+from tests import virtual_time
+from tests.fake_transport import OK, FakeTransport, fleet, refused, thor_says
 from thor_async import NotSentError, RetryPolicy, StopCharge, StopOutcome, Verdict
-from thor_async.protocol import Answer
+from thor_async._protocol.stop import Answer
 
 from .report import Figure, arguments, print_figures, print_table, write_json
 
@@ -66,7 +66,7 @@ def stop_through(down: str, back: float, count: int) -> Cost:
             async with thor.client(retry=policy) as client:
                 return await client.stop_many(fleet(count), give_up_after=None)
 
-    outcomes = virtual.run(main)
+    outcomes = virtual_time.run(main)
     return summarize(outcomes, [at for at, _ in thor.requests], back)
 
 

@@ -12,12 +12,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from unittest import mock
 
-import thor_async.client
+import thor_async._client
 from thor_async import RetryPolicy, StopCharge, StopOutcome, ThorClient, ThorError, Verdict
-from thor_async.lane import Lane
-from thor_async.permits import Permits
-from thor_async.protocol import Answer, Request, ask_stop, read_stop
-from thor_async.retry import RetryBudget, Tries
+from thor_async._dispatch.dispatcher import Dispatcher
+from thor_async._dispatch.limiter import PriorityLimiter
+from thor_async._protocol.stop import Answer, Request, ask_stop, read_stop
+from thor_async._retry import RetryBudget, RetryLoop
 
 from .report import Figure, arguments, extra, print_figures, print_table, write_json
 
@@ -66,7 +66,7 @@ async def bare() -> AsyncIterator[Call]:
 async def policy() -> AsyncIterator[Call]:
     settings, budget = RetryPolicy(), RetryBudget()
 
-    class Trying(Tries):
+    class Trying(RetryLoop):
         def attempt(self) -> Awaitable[ThorError | None]:
             return attempt()
 
@@ -78,7 +78,7 @@ async def policy() -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def permit() -> AsyncIterator[Call]:
-    lane = Lane(Permits(32), is_batch=True, give_up_after=60.0)
+    lane = Dispatcher(PriorityLimiter(32), is_batch=True, give_up_after=60.0)
     until = asyncio.get_running_loop().time() + 3600
 
     async def request(scope: asyncio.Timeout, seconds: float) -> ThorError | None:
@@ -91,7 +91,7 @@ async def permit() -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def client() -> AsyncIterator[ThorClient]:
-    with mock.patch.object(thor_async.client, "Transport", return_value=InstantTransport()):
+    with mock.patch.object(thor_async._client, "Transport", return_value=InstantTransport()):
         async with ThorClient("key", base_url=URL) as thor:
             yield thor
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from tests import virtual
-from tests.fakes import OK, FakeTransport, Reply, fleet, thor_says
+from tests import virtual_time
+from tests.fake_transport import OK, FakeTransport, Reply, fleet, thor_says
 from thor_async import RetryPolicy, StopCharge, StopOutcome, ThorClient, ThorError
-from thor_async.protocol import Answer
+from thor_async._protocol.stop import Answer
 from thor_async.worker import decide, find_expiry
 from thor_async.worker.gate import Gate
 
@@ -102,7 +102,7 @@ def replay(reply: Reply, count: int, workers: int, age: float = 0.0) -> Cost:
             await asyncio.gather(*(work() for _ in range(workers)))
         return asyncio.get_running_loop().time()
 
-    seconds = virtual.run(main)
+    seconds = virtual_time.run(main)
     times = [at for at, _ in transport.requests]
     return Cost(
         requests_per_command=len(times) / count,

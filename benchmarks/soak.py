@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from thor_async import StopCharge, ThorClient, ThorError
-from thor_async.emulator import Answer, Faults, ThorEmulator
+from thor_async.emulator import Faults, ScriptedAnswer, ThorEmulator
 
 KEY = "soak"
 CHARGEBOXES = 2000
@@ -56,7 +56,7 @@ async def serve(port: int) -> None:
         while True:
             await asyncio.sleep(0.05)
             if random.random() < 0.02:
-                thor.script(Answer(503, delay=5.0))
+                thor.script(ScriptedAnswer(503, delay=5.0))
             for request in thor.ledger.effects:
                 if request.command:
                     thor.start_charge(request.command.chargebox, 1, "tag")

@@ -42,7 +42,10 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """These two also on uvloop; the fault matrix sees to it by itself."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.module.__name__ in ("tests.test_cancellation", "tests.test_connections"):
+    if item.module.__name__ in (
+        "tests.behaviour.test_cancellation",
+        "tests.transport.test_connections",
+    ):
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import thor_async.errors as module
+import thor_async._errors as module
 from tests.conftest import TAG, shown
 from thor_async import (
     AccountError,

@@ -13,9 +13,9 @@ from unittest import mock
 import msgspec
 import pytest
 
-from tests import virtual
+from tests import virtual_time
 from tests.conftest import KEY, TAG, Rests, shown
-from tests.fakes import OK, FakeTransport, Reply, fleet, refused, thor_says
+from tests.fake_transport import OK, FakeTransport, Reply, fleet, refused, thor_says
 from thor_async import (
     AttemptFinished,
     AttemptStarted,
@@ -33,9 +33,9 @@ from thor_async import (
     ThorClient,
     ThorError,
 )
+from thor_async._protocol.stop import Answer
+from thor_async._telemetry.emitter import CallReporter
 from thor_async.emulator import ThorEmulator
-from thor_async.protocol import Answer
-from thor_async.teller import Telling
 
 CALL = {"chargebox": "EaJ7cU9NJ3YkTNgy", "connector": 2, "transaction": 52, "index": 0}
 URL = "http://127.0.0.1:1/x/charges/stop"
@@ -148,7 +148,7 @@ def test_durations_and_waits_are_seconds_of_the_loop(command: StopCharge) -> Non
             async with thor.client(on_event=events.append, retry=policy) as client:
                 await client.stop_charge(command)
 
-    virtual.run(main)
+    virtual_time.run(main)
     durations = [event.duration for event in events if isinstance(event, AttemptFinished)]
     assert durations == pytest.approx([0.25, 0.25])
     finished = events[-1]
@@ -255,7 +255,7 @@ def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
             async with thor.client(on_event=events.append, retry=policy) as client:
                 await client.stop_many(fleet(300))
 
-    virtual.run(main)
+    virtual_time.run(main)
     batch = [e for e in events if isinstance(e, BatchPaused | BatchResumed | BatchAbandoned)]
     assert kinds(batch) == [BatchPaused, BatchResumed]
     assert facts(batch[0], "cause")["cause"].startswith("Thor answered 502")
@@ -278,7 +278,7 @@ def test_an_outage_that_lasts_is_told_once_as_abandoned(give_up_after: float) ->
                     async for _ in stream:
                         pass
 
-    virtual.run(main)
+    virtual_time.run(main)
     batch = [e for e in events if isinstance(e, BatchPaused | BatchResumed | BatchAbandoned)]
     paused = [BatchPaused] if give_up_after else []
     assert kinds(batch) == [*paused, BatchAbandoned]
@@ -374,7 +374,9 @@ async def test_nothing_is_built_for_a_stop_that_nobody_watches(
     thor = FakeTransport(lambda *_: OK)
     with (
         thor.installed(),
-        mock.patch.object(Telling, "_where", autospec=True, side_effect=Telling._where) as built,
+        mock.patch.object(
+            CallReporter, "_where", autospec=True, side_effect=CallReporter._where
+        ) as built,
     ):
         async with thor.client(on_event=on_event) as client:
             await client.stop_charge(command)

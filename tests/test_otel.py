@@ -18,12 +18,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.conftest import KEY, TAG, Rests
-from tests.fakes import OK, FakeTransport, fleet, thor_says
+from tests.fake_transport import OK, FakeTransport, fleet, thor_says
 from thor_async import NotInTransaction, StopCharge, ThorClient
-from thor_async.emulator import Answer as Scripted
-from thor_async.emulator import ThorEmulator
+from thor_async._protocol.stop import Answer
+from thor_async.emulator import ScriptedAnswer, ThorEmulator
 from thor_async.otel import Telemetry
-from thor_async.protocol import Answer
 
 
 class Backend:
@@ -252,7 +251,7 @@ async def test_the_spans_of_the_aiohttp_instrumentation_are_inside_their_stop(
 async def test_no_secret_is_exported(
     backend: Backend, emulator: ThorEmulator, rests: Rests
 ) -> None:
-    emulator.script(Scripted(418, f'{{"message": "{TAG} {KEY}"}}'.encode()))
+    emulator.script(ScriptedAnswer(418, f'{{"message": "{TAG} {KEY}"}}'.encode()))
     async with ThorClient(
         KEY, base_url=emulator.base_url, on_event=backend.telemetry, retry=rests.policy()
     ) as thor:

@@ -19,8 +19,8 @@ from aiohttp.test_utils import TestServer
 
 import thor_async
 from tests.conftest import KEY, TAG
+from tests.emulator.test_chargers import patiently
 from tests.recipes import aiohttp_app
-from tests.test_fleet import patiently
 from thor_async import NotSentError, StopCharge, ThorClient
 from thor_async.emulator import Charge, Notifications, ThorEmulator
 

@@ -17,13 +17,13 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 import thor_async
 from tests.conftest import KEY, TAG, Rests
+from tests.emulator.test_chargers import patiently
 from tests.recipes import aiohttp_app, fastapi_app, litestar_app, serving
 from tests.recipes.answers import http_status
 from tests.recipes.serving import Serve, Served
 from tests.recipes.shielded import stop_to_the_end, stops
-from tests.test_fleet import patiently
 from thor_async import NotSentError, StopCharge, ThorClient, ThorError
-from thor_async.emulator import Answer, Notifications, ThorEmulator
+from thor_async.emulator import Notifications, ScriptedAnswer, ThorEmulator
 
 RECIPES = Path(__file__).parent / "recipes"
 README = (RECIPES.parent.parent / "README.md").read_text()
@@ -70,9 +70,9 @@ async def test_a_relayed_stop_is_accepted(serve: Serve, emulator: ThorEmulator) 
     assert emulator.charges == {}
 
 
-LOST = Answer(effect=True, drop=True)
-THROTTLED = Answer(429, headers={"Retry-After": "7"})
-SICK = Answer(503, headers={"Retry-After": "7"})
+LOST = ScriptedAnswer(effect=True, drop=True)
+THROTTLED = ScriptedAnswer(429, headers={"Retry-After": "7"})
+SICK = ScriptedAnswer(503, headers={"Retry-After": "7"})
 ADVICE = "may have been applied: do not repeat it blindly"
 
 
@@ -90,7 +90,7 @@ ADVICE = "may have been applied: do not repeat it blindly"
 )
 async def test_an_error_is_a_fitting_answer(
     serve: Serve,
-    answer: Answer | str,
+    answer: ScriptedAnswer | str,
     status: int,
     verdict: str,
     retry_after: str | None,

@@ -33,7 +33,7 @@ from thor_async import (
     UnexpectedResponse,
     Verdict,
 )
-from thor_async.retry import RetryBudget, Tries
+from thor_async._retry import RetryBudget, RetryLoop
 
 properties = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -57,7 +57,7 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
 EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
 
 
-class Script(Tries, kw_only=True):
+class Script(RetryLoop, kw_only=True):
     """One call whose tries end as scripted, counted as every subclass of `Tries` counts them."""
 
     ends: Sequence[ThorError | None]
@@ -78,7 +78,7 @@ class Script(Tries, kw_only=True):
     def left(self) -> float:
         return self.seconds_left()
 
-    async def ended(self) -> Tries:
+    async def ended(self) -> RetryLoop:
         await self.run()
         return self
 
@@ -481,7 +481,7 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
     budget = RetryBudget()
     asked: dict[int, list[float]] = {}
 
-    async def call(number: int) -> tuple[Script, Tries]:
+    async def call(number: int) -> tuple[Script, RetryLoop]:
         asked[number] = []
 
         async def rest(seconds: float) -> None:

@@ -14,13 +14,13 @@ CONFTEST = 'pytest_plugins = ["thor_async.testing"]\n'
 HASTY = """
 import pytest
 from thor_async import RetryPolicy, StopCharge, ThorClient
-from thor_async.emulator import Answer
+from thor_async.emulator import ScriptedAnswer
 
 @pytest.mark.asyncio
 async def test_waits_take_no_time(thor_emulator, no_wait_policy):
     assert no_wait_policy.max_attempts == RetryPolicy().max_attempts
     charge = thor_emulator.start_charge("box-1", 1)
-    thor_emulator.script(Answer(503, headers={"Retry-After": "3600"}))
+    thor_emulator.script(ScriptedAnswer(503, headers={"Retry-After": "3600"}))
     command = StopCharge("box-1", 1, charge.id_tag)
     settings = {"retry": no_wait_policy, "timeout": 7200.0}
     async with ThorClient(

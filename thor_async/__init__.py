@@ -1,7 +1,8 @@
 """Stop any number of charges through Thor's API, and know what happened to each one."""
 
-from .client import ThorClient
-from .errors import (
+from ._client import ThorClient
+from ._confirm.tracker import Confirmation, ConfirmationRecord
+from ._errors import (
     AccountError,
     APIKeyNotFound,
     BatchGaveUp,
@@ -24,7 +25,7 @@ from .errors import (
     Verdict,
     WrongTransaction,
 )
-from .events import (
+from ._events import (
     AttemptFinished,
     AttemptStarted,
     BatchAbandoned,
@@ -35,12 +36,11 @@ from .events import (
     Event,
     RetryScheduled,
 )
-from .fanout import OutcomeStream
-from .lists import Chargebox, Coordinates, RunningCharge
-from .models import OutcomeRecord, StopCharge, StopOutcome
-from .notifications import StartNotification, StopNotification
-from .retry import RetryPolicy
-from .watch import Confirmation, ConfirmationRecord
+from ._models import OutcomeRecord, StopCharge, StopOutcome
+from ._protocol.lists import Chargebox, Coordinates, RunningCharge
+from ._protocol.notifications import StartNotification, StopNotification
+from ._retry import RetryPolicy
+from ._stream import OutcomeStream
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from opentelemetry import context, metrics, trace
 from opentelemetry.util.types import AttributeValue
 
-from .events import AttemptFinished, AttemptStarted, CallFinished, CallStarted, Event
+from ._events import AttemptFinished, AttemptStarted, CallFinished, CallStarted, Event
 
 Attributes = dict[str, AttributeValue]
 

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from ._retry import RetryPolicy
 from .emulator import ThorEmulator
-from .retry import RetryPolicy
 
 
 @pytest_asyncio.fixture

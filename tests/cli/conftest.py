@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import KEY, TAG
 from thor_async import OutcomeStream, StopOutcome
-from thor_async.cli import access, main
+from thor_async.cli import client_factory, main
 from thor_async.emulator import ThorEmulator
 
 HEADER = "chargebox,connector,id_tag,transaction"
@@ -61,7 +61,7 @@ def checked(status: int, out: str, err: str) -> Said:
 @pytest.fixture(autouse=True)
 def _nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests has a terminal; the command under test has none."""
-    monkeypatch.setattr(access, "TERMINAL", "/no/terminal")
+    monkeypatch.setattr(client_factory, "TERMINAL", "/no/terminal")
 
 
 @pytest.fixture

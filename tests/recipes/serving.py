@@ -13,7 +13,7 @@ from aiohttp import web
 from fastapi import FastAPI
 from litestar import Litestar
 
-from tests.test_fleet import patiently
+from tests.emulator.test_chargers import patiently
 from thor_async import ThorClient
 
 from . import aiohttp_app, fastapi_app, litestar_app

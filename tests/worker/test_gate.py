@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests import virtual
-from tests.worker.test_fate import outcome
+from tests import virtual_time
+from tests.worker.test_settlement import outcome
 from thor_async import APIKeyNotFound, InternalServerError, NotSentError, ServerError, ThorError
 from thor_async.worker.gate import Gate
 
@@ -36,7 +36,7 @@ def in_virtual_time(test: Callable[[Gate], Awaitable[None]]) -> Callable[[], Non
             await test(gate)
             gate.shut()
 
-        virtual.run(main)
+        virtual_time.run(main)
 
     return run
 
@@ -102,4 +102,4 @@ def test_a_shut_gate_lets_nobody_through(is_paused: bool) -> None:
         assert await waiting == (None if is_paused else "send")
         assert await gate.enter() is None
 
-    virtual.run(main)
+    virtual_time.run(main)

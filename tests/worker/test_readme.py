@@ -15,11 +15,11 @@ import pytest
 
 from tests.conftest import KEY, TAG
 from tests.test_readme import README, code, perform
-from tests.worker.test_fate import outcome
+from tests.worker.test_settlement import outcome
 from thor_async import NotSentError, StopCharge, ThorClient
 from thor_async.emulator import ThorEmulator
 from thor_async.worker import decide
-from thor_async.worker.fate import MAX_DELIVERIES
+from thor_async.worker.settlement import MAX_DELIVERIES
 
 
 @pytest.mark.broker

@@ -12,7 +12,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from tests.conftest import KEY, TAG
-from tests.test_fleet import patiently
+from tests.emulator.test_chargers import patiently
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
 from thor_async.emulator import ThorEmulator

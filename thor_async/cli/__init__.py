@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from .arguments import find_conflict, make_parser
-from .checks import check
-from .logs import shown_log
-from .problem import BadInput
-from .running import running
-from .show import say
-from .stops import stop, stop_many
+from .commands.check import check
+from .commands.running import running
+from .commands.stop_many import stop, stop_many
+from .errors import UsageError
+from .output.console import print_error
+from .output.log_handler import shown_log
+from .parser import find_conflict, make_parser
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # Files and sockets have their own errors by now, so this is the output.
         _discard(sys.stdout)
-        say(f"cannot write the output ({error.strerror}): send it somewhere else")
+        print_error(f"cannot write the output ({error.strerror}): send it somewhere else")
         status = 1
     try:
         sys.stderr.flush()
@@ -51,11 +51,11 @@ def _run(argv: Sequence[str] | None) -> int:
             status: int = args.run(args)
     except SystemExit as end:
         return int(end.code or 0)
-    except BadInput as bad:
-        say(*bad.lines)
+    except UsageError as bad:
+        print_error(*bad.lines)
         return 2
     except KeyboardInterrupt as interrupt:
-        say(str(interrupt) or "interrupted")
+        print_error(str(interrupt) or "interrupted")
         return 130
     return status
 
@@ -82,22 +82,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from .demo import demo  # noqa: PLC0415 - brings the emulator, which is slow to import
+    from .commands.demo import demo  # noqa: PLC0415 - brings the emulator, which is slow to import
 
     return demo(args)
 
 
 def _emulate(args: argparse.Namespace) -> int:
-    from .demo import emulate  # noqa: PLC0415 - as above
+    from .commands.demo import emulate  # noqa: PLC0415 - as above
 
     return emulate(args)
 
 
 def _worker(args: argparse.Namespace) -> int:
     try:
-        from .worker import worker  # noqa: PLC0415 - needs an extra
+        from .commands.worker import worker  # noqa: PLC0415 - needs an extra
     except ModuleNotFoundError as missing:
-        raise BadInput(
+        raise UsageError(
             f"{missing.name} is not installed: pip install 'thor_async[worker]' brings it"
         ) from None
 

@@ -4,25 +4,25 @@ It listens on loopback and behaves as Thor's public documentation says. What tha
 decided here and marked as the emulator's own. Nothing in it is for production.
 """
 
-from .answers import Answer
+from .chargers import Behaviour
 from .charges import Charge, StopBody
+from .emulator import ThorEmulator
 from .faults import Faults
-from .fleet import Behaviour
-from .ledger import Ledger, Read, Request
-from .lists import Lists
-from .notifications import Notifications
-from .thor import ThorEmulator
+from .ledger import Ledger, LoggedRequest, Read
+from .running_list import Lists
+from .scripted_answers import ScriptedAnswer
+from .webhooks import Notifications
 
 __all__ = [
-    "Answer",
     "Behaviour",
     "Charge",
     "Faults",
     "Ledger",
     "Lists",
+    "LoggedRequest",
     "Notifications",
     "Read",
-    "Request",
+    "ScriptedAnswer",
     "StopBody",
     "ThorEmulator",
 ]

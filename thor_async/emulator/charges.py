@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
-    from ..models import StopCharge
+    from .._models import StopCharge
 
 MODES = ("local", "remote", "api")
 

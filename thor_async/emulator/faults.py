@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .answers import ERRORS, REFUSALS, Answer
-from .chances import check_chances, check_probability, check_range, draw
+from .probabilities import check_chances, check_probability, check_range, draw
+from .scripted_answers import ERRORS, REFUSALS, ScriptedAnswer
 
 if TYPE_CHECKING:
     import random
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _FAULTS = {
     "error_before": ERRORS,
     "error_after": (msgspec.structs.replace(REFUSALS["InternalServerError"], effect=True),),
-    "drop_before": (Answer(drop=True),),
-    "drop_after": (Answer(drop=True, effect=True),),
-    "throttle": (Answer(503, headers={"Retry-After": "1"}),),
+    "drop_before": (ScriptedAnswer(drop=True),),
+    "drop_after": (ScriptedAnswer(drop=True, effect=True),),
+    "throttle": (ScriptedAnswer(503, headers={"Retry-After": "1"}),),
 }
 
 
@@ -51,7 +51,7 @@ class Faults(msgspec.Struct, frozen=True):
     def _chances(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in _FAULTS}
 
-    def pick(self, dice: random.Random) -> Answer | None:
+    def pick(self, dice: random.Random) -> ScriptedAnswer | None:
         """The fault that the next stop request meets, if any."""
         name = draw(dice, self._chances())
         return dice.choice(_FAULTS[name]) if name else None

@@ -13,10 +13,10 @@ from .charges import StopBody
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..models import StopOutcome
+    from .._models import StopOutcome
 
 
-class Request(msgspec.Struct, gc=False):
+class LoggedRequest(msgspec.Struct, gc=False):
     """One stop request that was fully received: what it said, and what came of it.
 
     `command` is None for a malformed body, `status` while unanswered and for ever when dropped or
@@ -55,7 +55,7 @@ class _Tally(msgspec.Struct):
     rejected: int = 0
     effects: int = 0
 
-    def add(self, request: Request) -> None:
+    def add(self, request: LoggedRequest) -> None:
         status = request.status or 0
         self.received += 1
         self.relayed += status == 200
@@ -87,13 +87,13 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[LoggedRequest] = []
         self.reads: list[Read] = []
         self.ended: dict[int, float] = {}
         self.refused: dict[int, float] = {}
 
     @property
-    def effects(self) -> list[Request]:
+    def effects(self) -> list[LoggedRequest]:
         """The requests that handed a stop to a chargebox, each with its transaction in `effect`."""
         return [request for request in self.requests if request.effect is not None]
 

@@ -26,6 +26,6 @@ enough, for the one that is killed. All million at once is another matter:
   60 s, so about 15 times within `max_age`, and at most 30.
 """
 
-from .fate import Fate, decide, find_expiry, read_command
+from .settlement import Settlement, decide, find_expiry, read_command
 
-__all__ = ["Fate", "decide", "find_expiry", "read_command"]
+__all__ = ["Settlement", "decide", "find_expiry", "read_command"]

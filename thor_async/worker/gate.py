@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import Literal
 
-from ..errors import AccountError, NotSentError, ThorError
-from ..events import say_cause
-from ..models import StopOutcome
+from .._errors import AccountError, NotSentError, ThorError
+from .._events import describe_cause
+from .._models import StopOutcome
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -91,7 +91,7 @@ class Gate:
         self._silent += 1
         if self.is_paused or self._silent >= self.LIMIT:
             if not self.is_paused:
-                LOG.warning("paused, Thor seems down: %s", say_cause(error))
+                LOG.warning("paused, Thor seems down: %s", describe_cause(error))
             self._pause(turn)
 
     def _pause(self, turn: Turn) -> None:

@@ -15,15 +15,15 @@ from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.client import Client
 
-from ..client import ThorClient
-from ..errors import ThorError
-from ..models import StopCharge, StopOutcome
-from ..settings import check_max_in_flight, check_seconds
-from ..watch import Confirmation
-from .fate import Fate, decide, find_expiry, read_command
+from .._client import ThorClient
+from .._config import check_max_in_flight, check_seconds
+from .._confirm.tracker import Confirmation
+from .._errors import ThorError
+from .._models import StopCharge, StopOutcome
 from .gate import Gate
 from .health import State, write_health
-from .letters import Letters, deliveries, number
+from .publisher import SettlementPublisher, deliveries, number
+from .settlement import Settlement, decide, find_expiry, read_command
 from .streams import Subjects, prepare
 
 LOG = logging.getLogger("thor_async.worker")
@@ -89,7 +89,7 @@ class StopWorker:
         self._subscribers: list[Any] = []
         self._has_begun = self._is_draining = False
         self._gate: Gate
-        self._letters: Letters
+        self._letters: SettlementPublisher
 
     def subscribe(self, count: int) -> None:
         """As many subscribers of one message each, so that none waits here in a buffer.
@@ -123,7 +123,7 @@ class StopWorker:
         except BaseException:
             await self._broker.stop()
             raise
-        self._letters = Letters(client, self._subjects)
+        self._letters = SettlementPublisher(client, self._subjects)
         self._gate = Gate()
         async with self._thor:
             beating = asyncio.create_task(self._beat(client, ack_wait / 3))
@@ -148,8 +148,8 @@ class StopWorker:
     async def _settle(self, message: NatsMessage) -> None:
         """Takes a message to its end: acknowledged, buried, or given back."""
         command = read_command(message.body)
-        if isinstance(command, Fate):
-            await self._letters.bury(message, command)
+        if isinstance(command, Settlement):
+            await self._letters.dead_letter(message, command)
             return
         turn = await self._gate.enter()
         if turn is None:
@@ -159,7 +159,7 @@ class StopWorker:
         late = find_expiry(command, created, datetime.now(UTC), max_age=self._max_age)
         if late is not None:
             self._gate.pass_on(turn)
-            await self._letters.bury(message, late)
+            await self._letters.dead_letter(message, late)
             return
         try:
             result = await self._stop(command)

@@ -1,0 +1,93 @@
+"""`stop`: one charge, one line."""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run, Start, Thor, interrupt
+from tests.conftest import KEY, TAG
+from thor_async.emulator import ScriptedAnswer
+
+
+@pytest.fixture
+def charge(thor: Thor) -> list[object]:
+    """The arguments that stop the one charge that runs."""
+    thor.emulator.start_charge("A", 2, TAG, 52)
+    return ["stop", "A", 2, TAG, "--transaction", 52]
+
+
+def test_stop_relayed(thor: Thor, run: Run, charge: list[object]) -> None:
+    said = run(*charge)
+    assert (said.status, said.err) == (0, "")
+    assert said.out.startswith("relayed: chargebox 'A' connector 2: ")
+    assert said.out.endswith("nothing is left to do\n")
+    assert said.out.count("\n") == 1
+    assert not thor.emulator.charges
+
+
+def test_stop_without_transaction(thor: Thor, run: Run, charge: list[object]) -> None:
+    assert run(*charge[:4]).status == 0
+    (request,) = thor.emulator.ledger.requests
+    assert request.command is not None
+    assert request.command.transaction is None
+    assert not thor.emulator.charges
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "start", "end"),
+    [
+        ("NotInTransaction", 0, "rejected: ", "nothing is left to do"),
+        ("WrongTransaction", 1, "rejected: ", "the same would be refused again"),
+        ("APIKeyNotFound", 1, "rejected: ", "the same would be refused again"),
+        ("TooManyRequests", 1, "rejected: ", "send it again"),
+        (ScriptedAnswer(drop=True), 1, "indeterminate: ", "before you send it again"),
+    ],
+)
+def test_stop_not_relayed(
+    thor: Thor, run: Run, charge: list[object], answer: Any, status: int, start: str, end: str
+) -> None:
+    thor.emulator.script(answer)
+    said = run(*charge)
+    assert (said.status, said.err) == (status, "")
+    assert said.out.startswith(start)
+    assert said.out.endswith(f"{end}\n")
+    assert said.out.count("\n") == 1
+
+
+def test_stop_that_finds_nobody(thor: Thor, run: Run, charge: list[object]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    said = run(*charge, "--base-url", f"http://127.0.0.1:{port}")
+    assert said.status == 1
+    assert said.out.startswith("not_sent: ")
+    assert thor.requests == 0
+
+
+def test_an_answer_that_echoes_the_tag(thor: Thor, run: Run, charge: list[object]) -> None:
+    thor.emulator.script(
+        ScriptedAnswer(400, f'{{"message": "no charge of {TAG} or {KEY}"}}'.encode())
+    )
+    assert "no charge of *** or ***" in run(*charge).out
+
+
+def test_a_name_that_the_terminal_cannot_show(
+    thor: Thor, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    assert run("stop", "Gar\xe9", 1, TAG).status == 1
+    assert rb"chargebox 'Gar\xe9' connector 1" in written.getvalue()
+
+
+def test_stop_interrupted(thor: Thor, start: Start, charge: list[object]) -> None:
+    thor.emulator.always(ScriptedAnswer(delay=30))
+    process = start(*charge)
+    thor.saw(requests=1)
+    said = interrupt(process)
+    assert (said.status, said.err) == (130, "thor-async: interrupted\n")
+    assert said.out.startswith("indeterminate: chargebox 'A' connector 2: ")

@@ -1,0 +1,681 @@
+"""Thor's lists as a client reads them: whole and true to the wire, or an error, and no secret."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import example, given
+
+from tests.behaviour.test_security import (
+    REDIRECTS,
+    Recorder,
+    answer,
+    check_silent,
+    echo_as,
+    thor_at,
+)
+from tests.conftest import KEY, TAG, Rests, shown
+from tests.fault_server import FaultServer, Script, close, flood, read
+from thor_async import (
+    APIKeyNotFound,
+    Chargebox,
+    ChargeboxNotFound,
+    ConnectionLost,
+    Coordinates,
+    InternalServerError,
+    NotSentError,
+    RejectedError,
+    ResponseTimeout,
+    RunningCharge,
+    ServerError,
+    StopCharge,
+    ThorClient,
+    ThorError,
+    TooManyRequests,
+    UnexpectedResponse,
+)
+from thor_async._protocol.lists import (
+    LIST_LIMIT,
+    ask_chargeboxes,
+    ask_running,
+    read_chargeboxes,
+    read_running,
+)
+from thor_async._protocol.stop import ANSWER_LIMIT, Answer
+from thor_async._runtime import ClientConfig
+from thor_async.emulator import Lists, ThorEmulator
+
+PERSON, CARD, DEVICE = "a-driver-of-ours", "card-4242", "tok3n-of-a-payment-device"
+ITEM = {
+    "id": 52,
+    "chargebox": "EaJ7cU9NJ3YkTNgy",
+    "connector": 2,
+    "date_started": 1_700_000_000_500,
+    "energy": 12_345.5,
+    "id_tag": TAG,
+    "type": "local",
+    "user": PERSON,
+    "payment": {"card": CARD},
+}
+CHARGE = RunningCharge(
+    chargebox="EaJ7cU9NJ3YkTNgy",
+    connector=2,
+    transaction=52,
+    date_started=datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC),
+    energy=12_345.5,
+    id_tag=TAG,
+    type="local",
+    user=PERSON,
+    payment={"card": CARD},
+)
+LISTED = {
+    "id": "EaJ7cU9NJ3YkTNgy",
+    "alias": "Corso Francia 3",
+    "active": True,
+    "connected": False,
+    "connectors": [{"power": 22_000, "type": "IEC_62196_T2", "token": DEVICE}],
+    "occupied_connectors": [1, 2],
+    "reserved_connectors": [3],
+    "coordinates": {"latitude": 45.07, "longitude": 7},
+    "last_heartbeat": 1_700_000_000_500,
+    "timezone": "Europe/Rome",
+}
+CHARGEBOX = Chargebox(
+    id="EaJ7cU9NJ3YkTNgy",
+    alias="Corso Francia 3",
+    active=True,
+    connected=False,
+    occupied_connectors=(1, 2),
+    reserved_connectors=(3,),
+    coordinates=Coordinates(45.07, 7.0),
+    last_heartbeat=datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC),
+    timezone="Europe/Rome",
+)
+NEEDED = ("id", "chargebox", "connector")
+
+
+def running(*items: object, **others: object) -> bytes:
+    return json.dumps({"count": len(items), "items": items, "users": {}} | others).encode()
+
+
+def reading(body: bytes | None, status: int = 200) -> list[RunningCharge] | ThorError:
+    return read_running(Answer(status, body), (KEY,), 0.0)
+
+
+def looking(body: bytes | None, status: int = 200) -> list[Chargebox] | ThorError:
+    return read_chargeboxes(Answer(status, body), (KEY,), 0.0)
+
+
+def one(item: object) -> RunningCharge:
+    found = reading(running(item))
+    assert isinstance(found, list), found
+    (charge,) = found
+    return charge
+
+
+def one_box(item: object) -> Chargebox:
+    found = looking(json.dumps([item]).encode())
+    assert isinstance(found, list), found
+    (chargebox,) = found
+    return chargebox
+
+
+# What a list says
+
+
+def test_a_running_charge() -> None:
+    assert one(ITEM) == CHARGE
+
+
+def test_a_chargebox() -> None:
+    assert one_box(LISTED) == CHARGEBOX
+
+
+@pytest.mark.parametrize("name", [name for name in ITEM if name not in NEEDED])
+def test_what_a_charge_does_not_tell_is_none(name: str) -> None:
+    expected = msgspec.structs.replace(CHARGE, **{name: None})
+    assert one(ITEM | {name: None}) == expected
+    assert one({key: value for key, value in ITEM.items() if key != name}) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in LISTED if name != "id"])
+def test_what_a_chargebox_does_not_tell_is_none(name: str) -> None:
+    nothing = {"occupied_connectors": (), "reserved_connectors": ()}
+    known = name != "connectors"  # of which nothing is kept
+    expected = msgspec.structs.replace(CHARGEBOX, **{name: nothing.get(name)} if known else {})
+    assert one_box(LISTED | {name: None}) == expected
+    assert one_box({key: value for key, value in LISTED.items() if key != name}) == expected
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {},
+        {"latitude": None, "longitude": None},
+        {"latitude": 45.07},
+        {"latitude": "north", "longitude": 7.0},
+        "45.07, 7.0",
+        [45.07, 7.0],
+    ],
+)
+def test_an_odd_place_does_not_cost_the_list(place: object) -> None:
+    assert one_box(LISTED | {"coordinates": place}).coordinates is None
+
+
+def test_a_place_may_be_told_in_strings() -> None:
+    place = {"latitude": "45.07", "longitude": "7"}
+    assert one_box(LISTED | {"coordinates": place}) == CHARGEBOX
+
+
+def test_only_where_it_runs_is_needed() -> None:
+    charge = one({name: ITEM[name] for name in NEEDED})
+    assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=2, transaction=52)
+    assert one_box({"id": "A"}) == Chargebox(id="A")
+
+
+@pytest.mark.parametrize("value", [None, 0, "x", [1], {"a": {"b": None}}])
+def test_what_nobody_documented_is_ignored(value: object) -> None:
+    assert one(ITEM | {"soc": value, "transaction": value}) == CHARGE
+    assert one_box(LISTED | {"model": value}) == CHARGEBOX
+    assert reading(running(ITEM, users=value, next=value)) == [CHARGE]
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, -1, 1_700_000_000_000, 4e12, 1.7e12 + 0.5])
+def test_times_are_aware(milliseconds: float) -> None:
+    started = one(ITEM | {"date_started": milliseconds}).date_started
+    heartbeat = one_box(LISTED | {"last_heartbeat": milliseconds}).last_heartbeat
+    assert started == heartbeat
+    assert started is not None
+    assert started.utcoffset() == timedelta(0)
+    assert started.timestamp() == pytest.approx(milliseconds / 1000, abs=1e-6)
+
+
+def test_an_empty_list_is_one() -> None:
+    assert reading(running()) == []
+    assert looking(b"[]") == []
+
+
+# What is no list
+
+
+BAD_ITEMS: list[Any] = [
+    *({name: value for name, value in ITEM.items() if name != needed} for needed in NEEDED),
+    *(ITEM | {name: None} for name in NEEDED),
+    *(ITEM | {"id": number} for number in (0, -1, 2**63, 10**400, 1.5, "52", True)),
+    *(ITEM | {"connector": number} for number in (0, -1, 2**63, "2")),
+    *(ITEM | {"date_started": moment} for moment in (1e300, -1e15, "2023-11-14", True)),
+    ITEM | {"id_tag": 12_847_382},
+    ITEM | {"energy": "12"},
+    ITEM | {"chargebox": 7},
+    None,
+    [],
+    "item",
+]
+
+
+@pytest.mark.parametrize("item", BAD_ITEMS)
+def test_one_bad_item_makes_it_no_list(item: object) -> None:
+    error = reading(running(ITEM, item))
+    assert type(error) is UnexpectedResponse
+    assert str(error) == "the list of running charges is not as Thor documents it"
+    check_silent(error)
+
+
+async def test_what_no_stop_could_name_is_no_pin(emulator: ThorEmulator) -> None:
+    emulator.start_charge("A", 1, TAG, 0)
+    async with thor_at(emulator.base_url) as thor:
+        with pytest.raises(NotSentError, match="not as Thor documents it") as failed:
+            await thor.stop_charge(StopCharge("A", 1, TAG), pin=True)
+    assert failed.value.reason == "pin"
+    assert not emulator.ledger.requests
+
+
+@pytest.mark.parametrize(
+    "item", [{}, None, LISTED | {"id": None}, LISTED | {"id": 1}, LISTED | {"active": "yes"}]
+)
+def test_one_bad_chargebox_makes_it_no_list(item: object) -> None:
+    error = looking(json.dumps([LISTED, item]).encode())
+    assert type(error) is UnexpectedResponse
+    assert str(error) == "the list of chargeboxes is not as Thor documents it"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, -2, 2**70])
+def test_a_count_that_differs_is_an_error(count: int) -> None:
+    error = reading(running(ITEM, ITEM, count=count))
+    assert type(error) is UnexpectedResponse
+    assert str(error) == f"a list of {count} running charges with 2 in it"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"message": "OK"}',
+        b"<html>sign in</html>",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        running(ITEM)[:-1],
+        running(ITEM) + b"}",
+        running(ITEM, count=None),
+        running(count=0, items=None),
+        running().replace(b'"count": 0, ', b""),
+    ],
+)
+def test_garbage_is_no_list(body: bytes) -> None:
+    assert type(reading(body)) is UnexpectedResponse
+    if body != b"[]":
+        assert type(looking(body)) is UnexpectedResponse
+
+
+ODD: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([[]])
+)
+NEAR = st.fixed_dictionaries(
+    {}, optional={name: st.just(value) | ODD for name, value in (ITEM | LISTED).items()}
+)
+BODIES = st.one_of(
+    st.none(),
+    st.binary(),
+    st.builds(lambda items, n: running(*items, count=n), st.lists(NEAR), st.integers(0, 3) | ODD),
+    st.builds(lambda items: json.dumps(items).encode(), st.lists(NEAR)),
+    st.recursive(ODD, lambda part: st.lists(part) | st.dictionaries(st.text(), part)).map(
+        lambda value: json.dumps(value).encode()
+    ),
+)
+
+
+@example(status=200, body=b'{"count":1,"items":[{"id":1' + b"0" * 5000 + b"}]}")
+@example(status=500, body=b"[" * 100_000)
+@given(status=st.integers(100, 999), body=BODIES)
+def test_any_bytes_with_any_status_are_a_list_or_an_error(status: int, body: bytes | None) -> None:
+    for found in (reading(body, status), looking(body, status)):
+        if isinstance(found, list):
+            assert status == 200
+            assert len(repr(found)) < 2**20
+            assert pickle.loads(pickle.dumps(found)) == found
+        else:
+            check_error(found)
+
+
+def check_error(error: ThorError) -> None:
+    """It speaks of no command, in one line, and survives a pickle."""
+    assert error.command is None
+    assert str(error) == error.message
+    assert error.message
+    assert "\n" not in str(error)
+    assert len(repr(error)) < 400
+    twin = pickle.loads(pickle.dumps(error))
+    assert type(twin) is type(error)
+    assert (str(twin), vars(twin)) == (str(error), vars(error))
+
+
+# What is not shown, and not kept
+
+
+def test_a_charge_shows_neither_tag_nor_user_nor_payment() -> None:
+    for text in (repr(CHARGE), str(CHARGE), f"{[CHARGE]}", str(CHARGE.__rich_repr__())):
+        assert "transaction" in text
+        for hidden in (TAG, PERSON, CARD):
+            assert hidden not in text
+
+
+async def test_no_token_of_a_payment_device_is_kept() -> None:
+    body = json.dumps([LISTED | {"token": DEVICE, "payment": {"token": DEVICE}}]).encode()
+    async with Recorder(answer(200, body)) as origin, thor_at(origin.url) as thor:
+        found = await thor.chargeboxes()
+    assert found == [CHARGEBOX]
+    kept = repr(found) + str(msgspec.to_builtins(found)) + str(pickle.dumps(found))
+    assert DEVICE not in kept
+    assert "Corso Francia 3" in kept
+
+
+async def test_the_emulators_token_is_not_kept_either(emulator: ThorEmulator) -> None:
+    emulator.start_charge("A", 1)
+    async with thor_at(emulator.base_url) as thor:
+        found = [*await thor.chargeboxes(), *await thor.running_charges()]
+    assert b"secret" not in msgspec.json.encode(found)
+
+
+# Over the wire
+
+
+Ask = Callable[[ThorClient], Awaitable[Any]]
+ASKS: list[Ask] = [
+    lambda thor: thor.running_charges(),
+    lambda thor: thor.running_charges("A"),
+    lambda thor: thor.chargeboxes(),
+]
+every_ask = pytest.mark.parametrize("ask", ASKS, ids=["running", "of one", "chargeboxes"])
+
+
+async def error_of(thor: ThorClient, ask: Ask = ASKS[0]) -> ThorError:
+    with pytest.raises(ThorError) as failed:
+        await ask(thor)
+    check_silent(failed.value)
+    check_error(failed.value)
+    return failed.value
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Recorder]:
+    async with Recorder() as origin:
+        yield origin
+
+
+async def test_the_lists_of_the_emulator(emulator: ThorEmulator) -> None:
+    emulator.start_charge("A", 2, TAG, 7)
+    emulator.start_charge("B", 1, TAG, 8, mode="api")
+    emulator.go_offline("B")
+    async with thor_at(emulator.base_url) as thor:
+        charges = await thor.running_charges()
+        assert await thor.running_charges("B") == [charges[1]]
+        assert await thor.running_charges("C") == []
+        boxes = await thor.chargeboxes()
+    told = [(c.chargebox, c.connector, c.transaction, c.id_tag, c.type) for c in charges]
+    assert told == [("A", 2, 7, TAG, "local"), ("B", 1, 8, None, "api")]
+    assert [(b.id, b.alias, b.connected, b.occupied_connectors) for b in boxes] == [
+        ("A", "Chargebox A", True, (2,)),
+        ("B", "Chargebox B", False, (1,)),
+    ]
+
+
+@every_ask
+async def test_a_list_is_asked_for_with_the_key_in_its_header_only(
+    ask: Ask, origin: Recorder
+) -> None:
+    origin.reply = lambda request: answer(200, b"[]" if b"boxes" in request else running())
+    async with thor_at(origin.url) as thor:
+        assert await ask(thor) == []
+    (request,) = origin.requests
+    assert request.startswith(b"GET /")
+    assert request.endswith(b"\r\n\r\n")
+    assert request.count(KEY.encode()) == 1
+    assert f"\r\nX-Api-Key: {KEY}\r\n" in origin.one
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "A",
+        "a&b=c",
+        "#1",
+        "50%",
+        "%26",
+        "a b",
+        "a+b",
+        "a/../b",
+        "?x",
+        "\N{SNOWMAN}\N{GRINNING FACE}",
+    ],
+)
+async def test_an_odd_name_arrives_as_it_is(name: str, emulator: ThorEmulator) -> None:
+    charge = emulator.start_charge(name, 1, TAG)
+    async with thor_at(emulator.base_url) as thor:
+        (found,) = await thor.running_charges(name)
+    assert (found.chargebox, found.transaction) == (name, charge.transaction)
+    assert [(r.path, r.chargebox) for r in emulator.ledger.reads] == [("charges/running", name)]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud800", 7, b"A"])
+async def test_a_bad_name_is_refused_before_any_request(name: Any, origin: Recorder) -> None:
+    async with thor_at(origin.url) as thor:
+        with pytest.raises(ValueError, match="chargebox must"):
+            await thor.running_charges(name)
+    assert not origin.connections
+
+
+async def test_read_url_is_where_lists_come_from(origin: Recorder) -> None:
+    async with (
+        Recorder(answer(200, running())) as lists,
+        thor_at(f"{origin.url}/stop", read_url=f"{lists.url}/read/") as thor,
+    ):
+        await thor.running_charges()
+        await thor.stop_charge(StopCharge("A", 1, TAG))
+    assert lists.one.startswith("GET /read/charges/running HTTP/1.1")
+    assert origin.one.startswith("POST /stop/charges/stop HTTP/1.1")
+
+
+async def test_a_given_base_url_serves_both(origin: Recorder) -> None:
+    origin.reply = lambda _: answer(200, running())
+    async with thor_at(f"{origin.url}/both") as thor:
+        await thor.running_charges()
+    assert origin.one.startswith("GET /both/charges/running HTTP/1.1")
+
+
+def test_without_any_address_it_is_the_documented_one() -> None:
+    plan: ClientConfig = ThorClient(KEY)._plan
+    assert ask_running(plan.read_url).url == (
+        "https://api.thor.tools/latest/integration/charges/running"
+    )
+    assert ask_chargeboxes(plan.read_url).url == (
+        "https://api.thor.tools/latest/integration/chargeboxes"
+    )
+    assert plan.base_url == "https://dev.api.thor.tools/latest/integration"
+
+
+# Retrying
+
+
+@every_ask
+@pytest.mark.parametrize("status", [500, 502, 503, 599])
+async def test_5xx_is_retried(ask: Ask, status: int, rests: Rests, origin: Recorder) -> None:
+    origin.reply = lambda _: answer(status)
+    async with thor_at(origin.url, retry=rests.policy()) as thor:
+        error = await error_of(thor, ask)
+    assert type(error) is ServerError
+    assert (error.status, error.attempts, len(origin.requests)) == (status, 3, 3)
+    assert rests.asked == [0.5, 1.0]
+
+
+async def test_a_list_after_two_500(rests: Rests, origin: Recorder) -> None:
+    said = iter([answer(500, b'"InternalServerError"'), answer(503), answer(200, running(ITEM))])
+    origin.reply = lambda _: next(said)
+    async with thor_at(origin.url, retry=rests.policy()) as thor:
+        assert await thor.running_charges() == [CHARGE]
+
+
+REFUSED = {
+    (403, b'{"message": "APIKeyNotFound"}'): APIKeyNotFound,
+    (404, b'"ChargeboxNotFound"'): ChargeboxNotFound,
+    (400, b""): RejectedError,
+    (429, b""): TooManyRequests,
+}
+
+
+@every_ask
+@pytest.mark.parametrize(("said", "expected"), REFUSED.items())
+async def test_4xx_is_not_retried(
+    ask: Ask, said: Any, expected: type[ThorError], rests: Rests, origin: Recorder
+) -> None:
+    origin.reply = lambda _: answer(*said, "Retry-After: 7")
+    async with thor_at(origin.url, retry=rests.policy()) as thor:
+        error = await error_of(thor, ask)
+    assert type(error) is expected
+    assert (error.status, error.attempts, error.retry_after) == (said[0], 1, 7.0)
+    assert len(origin.requests) == 1
+
+
+async def test_429_is_retried_on_request(rests: Rests, origin: Recorder) -> None:
+    said = iter([answer(429, b"", "Retry-After: 7"), answer(200, running())])
+    origin.reply = lambda _: next(said)
+    async with thor_at(origin.url, retry=rests.policy(retry_throttled=True)) as thor:
+        assert await thor.running_charges() == []
+    assert rests.asked == [7.0]
+
+
+async def test_an_internal_error_keeps_its_name(origin: Recorder, rests: Rests) -> None:
+    origin.reply = lambda _: answer(500, b'{"message": "InternalServerError"}')
+    async with thor_at(origin.url, retry=rests.policy(max_attempts=1)) as thor:
+        error = await error_of(thor)
+    assert type(error) is InternalServerError
+    assert str(error) == "Thor answered 500: InternalServerError"
+
+
+async def test_nobody_is_there(origin: Recorder, rests: Rests) -> None:
+    async with thor_at("http://127.0.0.1:1", retry=rests.policy()) as thor:
+        error = await error_of(thor)
+    assert type(error) is NotSentError
+    assert (error.reason, error.attempts) == ("connect", 1)
+
+
+async def test_no_answer_in_time() -> None:
+    async with (
+        FaultServer([read, 60]) as server,
+        thor_at(server.url, attempt_timeout=0.05) as thor,
+    ):
+        error = await error_of(thor)
+    assert type(error) is ResponseTimeout
+
+
+# What is not the answer of a Thor
+
+
+@every_ask
+@pytest.mark.parametrize("status", [204, 206, *REDIRECTS, 304, 999])
+async def test_any_other_status_is_no_list(ask: Ask, status: int, origin: Recorder) -> None:
+    async with Recorder() as other:
+        body = b"" if status in (204, 304) else running(ITEM)
+        origin.reply = lambda _: answer(status, body, f"Location: {other.url}")
+        async with thor_at(origin.url) as thor:
+            assert type(await error_of(thor, ask)) is UnexpectedResponse
+        assert other.connections == 0
+    assert len(origin.requests) == 1
+
+
+@every_ask
+async def test_a_portals_page_is_no_list(ask: Ask, origin: Recorder) -> None:
+    origin.reply = lambda _: answer(200, b"<html>sign in</html>", "Content-Type: text/html")
+    async with thor_at(origin.url) as thor:
+        assert type(await error_of(thor, ask)) is UnexpectedResponse
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_nothing_is_decompressed(encoding: str, origin: Recorder) -> None:
+    body = gzip.compress(running(ITEM))
+    origin.reply = lambda _: answer(200, body, f"Content-Encoding: {encoding}")
+    async with thor_at(origin.url) as thor:
+        assert type(await error_of(thor)) is UnexpectedResponse
+    assert "\r\nAccept-Encoding: identity\r\n" in origin.one
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 500", "Transfer-Encoding: chunked"])
+async def test_a_cut_list_is_none(length: str) -> None:
+    body = running(ITEM)
+    sent = body if "500" in length else b"%x\r\n%s\r\n" % (len(body), body)
+    script: Script = [read, f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode() + sent, close]
+    async with FaultServer(script) as server, thor_at(server.url) as thor:
+        error = await error_of(thor)
+    assert type(error) is UnexpectedResponse
+    assert "did not arrive whole" in str(error)
+
+
+async def test_a_connection_that_drops_before_the_answer() -> None:
+    async with FaultServer([read, close]) as server, thor_at(server.url) as thor:
+        assert type(await error_of(thor)) is ConnectionLost
+
+
+async def test_the_lies_of_a_list_that_can_be_seen(emulator: ThorEmulator) -> None:
+    emulator.start_charge("A", 1)
+    async with thor_at(emulator.base_url) as thor:
+        for lie in (Lists(cut=1.0), Lists(broken=1.0)):
+            emulator.lists = lie
+            assert type(await error_of(thor)) is UnexpectedResponse
+        emulator.lists = Lists(error=1.0)
+        assert isinstance(await error_of(thor), ServerError)
+
+
+@pytest.mark.parametrize("form", ["text", "message", "nested", "headers", "cut"])
+@pytest.mark.parametrize("status", [200, 302, 400, 403, 429, 500])
+async def test_an_echo_puts_no_key_into_the_error(status: int, form: str, origin: Recorder) -> None:
+    origin.reply = echo_as(status, form)
+    async with thor_at(origin.url) as thor:
+        await error_of(thor)  # which looks for the key
+
+
+# Size
+
+
+def padded(size: int) -> bytes:
+    body = running(*({"id": n, "chargebox": "A", "connector": 1} for n in range(1, 1001)))
+    return body + b" " * (size - len(body))
+
+
+async def test_a_list_just_below_the_limit_is_read() -> None:
+    body = padded(LIST_LIMIT)
+    script: Script = [read, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body]
+    async with FaultServer(script) as server, thor_at(server.url) as thor:
+        begun = time.perf_counter()
+        assert len(await thor.running_charges()) == 1000
+        assert time.perf_counter() - begun < 3
+
+
+async def test_a_list_over_the_limit_is_an_error_not_a_part() -> None:
+    body = padded(LIST_LIMIT + 1)
+    script: Script = [read, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body]
+    async with FaultServer(script) as server, thor_at(server.url) as thor:
+        error = await error_of(thor)
+    assert type(error) is UnexpectedResponse
+    assert "more than 33,554,432 bytes" in str(error)
+
+
+async def memory_of(script: Script, expected: type[ThorError]) -> int:
+    async with FaultServer(script) as server, thor_at(server.url) as thor:
+        tracemalloc.start()
+        try:
+            error = await error_of(thor)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert type(error) is expected
+    return most
+
+
+async def test_a_list_without_an_end_costs_bounded_memory() -> None:
+    script: Script = [
+        read,
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        flood(b" " * 2**20, 200),
+    ]
+    assert await memory_of(script, UnexpectedResponse) < 1.5 * LIST_LIMIT
+
+
+@pytest.mark.parametrize("status", [302, 403, 500])
+async def test_an_error_costs_no_more_than_that_of_a_stop(status: int) -> None:
+    expected = {302: UnexpectedResponse, 403: RejectedError, 500: ServerError}[status]
+    script: Script = [read, b"HTTP/1.1 %d X\r\n\r\n" % status, flood(b" " * ANSWER_LIMIT, 200)]
+    assert await memory_of(script, expected) < 2_000_000
+
+
+# When it may be asked
+
+
+@every_ask
+async def test_a_client_that_is_not_open(ask: Ask) -> None:
+    thor = thor_at("http://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match="not open: use `async with"):
+        await ask(thor)
+    async with thor:
+        pass
+    with pytest.raises(RuntimeError, match="closed: build a new one"):
+        await ask(thor)
+
+
+async def test_a_key_that_is_bad_when_it_is_used(origin: Recorder) -> None:
+    async with thor_at(origin.url, api_key=lambda: f"{KEY}\n") as thor:
+        with pytest.raises(ValueError, match="printable ASCII") as failed:
+            await thor.running_charges()
+    assert KEY not in shown(failed.value)
+    assert not origin.connections

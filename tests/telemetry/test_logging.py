@@ -1,0 +1,125 @@
+"""The lines of the logger `thor_async`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import KEY, TAG, Rests
+from tests.fake_transport import OK, FakeTransport, Reply, fleet, refused, thor_says
+from thor_async import BatchAbandoned, BatchPaused, BatchResumed, StopCharge, ThorError
+from thor_async._protocol.stop import Answer
+from thor_async._telemetry.logging import log
+
+WHERE = "chargebox='EaJ7cU9NJ3YkTNgy' connector=2"
+INTERNAL = "error=InternalServerError status=500 code=InternalServerError"
+
+
+async def lines(
+    caplog: pytest.LogCaptureFixture, level: int, command: StopCharge, reply: Reply
+) -> list[tuple[int, str]]:
+    caplog.set_level(level, "thor_async")
+    thor, rests = FakeTransport(reply), Rests()
+    with thor.installed():
+        async with thor.client(retry=rests.policy()) as client:
+            with contextlib.suppress(ThorError):
+                await client.stop_charge(command)
+    return [(r.levelno, r.getMessage()) for r in caplog.records if r.name == "thor_async"]
+
+
+async def test_one_line_for_each_retry_and_one_for_the_final_failure(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = await lines(
+        caplog, logging.INFO, command, lambda *_: thor_says("InternalServerError", 500)
+    )
+    assert [level for level, _ in told] == [logging.INFO, logging.INFO, logging.WARNING]
+    assert told[0][1] == f"retry: {WHERE} attempt=1 {INTERNAL} wait=0.500"
+    assert told[1][1] == f"retry: {WHERE} attempt=2 {INTERNAL} wait=1.000"
+    start, _, end = told[2][1].partition(" elapsed=")
+    assert start == f"failed: {WHERE} attempt=3 {INTERNAL} verdict=indeterminate next_step=check"
+    assert end.partition(": ")[2] == "Thor answered 500: InternalServerError"
+
+
+async def test_what_was_never_sent_says_why(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    [(level, line)] = await lines(caplog, logging.INFO, command, lambda *_: refused())
+    assert level == logging.WARNING
+    assert "attempt=1 error=NotSentError status=None code=None verdict=not_sent" in line
+    assert line.endswith(": connection refused")
+
+
+async def test_a_success_is_silent_above_debug(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not await lines(caplog, logging.INFO, command, lambda *_: OK)
+    told = await lines(caplog, logging.DEBUG, command, lambda *_: OK)
+    assert {level for level, _ in told} == {logging.DEBUG}
+    assert [line.partition(":")[0] for _, line in told] == ["attempt", "relayed"]
+
+
+async def test_a_retry_that_ended_well_leaves_only_its_own_line(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = iter([Answer(503), OK])
+    told = await lines(caplog, logging.INFO, command, lambda *_: next(answers))
+    assert [line.partition(":")[0] for _, line in told] == ["retry"]
+
+
+async def test_what_is_below_the_level_is_not_written(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not await lines(caplog, logging.ERROR, command, lambda *_: Answer(500))
+
+
+def test_what_a_batch_does_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    for event in (BatchPaused("no answer in time"), BatchResumed(7.0), BatchAbandoned("too late")):
+        log(event)
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (logging.WARNING, "batch paused, Thor seems down: no answer in time"),
+        (logging.WARNING, "batch resumed after 7.000 s"),
+        (logging.WARNING, "batch gave up: too late"),
+    ]
+
+
+async def test_each_command_that_a_batch_leaves_has_its_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    thor = FakeTransport(lambda *_: thor_says("APIKeyNotFound", 403))
+    with thor.installed():
+        async with thor.client(max_in_flight=1) as client:
+            await client.stop_many(fleet(10))
+    told = [r.getMessage() for r in caplog.records]
+    failed = [line.split()[1] for line in told if line.startswith("failed: ")]
+    assert failed == [f"chargebox='box-{n}'" for n in range(10)]
+
+
+async def test_what_thor_says_is_escaped_and_rid_of_secrets(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = f'{{"message": "bad\\nfailed: {TAG}"}}'.encode()
+    [(_, line)] = await lines(caplog, logging.INFO, command, lambda *_: Answer(418, body))
+    assert line.endswith(r": Thor answered 418: bad\nfailed: ***")
+    assert KEY not in line
+
+
+def test_a_program_without_logging_is_shown_nothing() -> None:
+    program = """
+import asyncio
+from thor_async import StopCharge, ThorClient
+
+async def main():
+    async with ThorClient("key", base_url="http://127.0.0.1:1") as thor:
+        print((await thor.stop_many([StopCharge("box-1", 1, "tag")]))[0].verdict)
+
+asyncio.run(main())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("not_sent\n", "")

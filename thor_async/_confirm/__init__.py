@@ -1,0 +1,1 @@
+"""Finds out which charge runs, and whether it stopped."""

@@ -1,0 +1,1 @@
+"""Decides which request may be sent, and when. Knows no HTTP."""

@@ -1,0 +1,170 @@
+"""What goes in, a `StopCharge`, and what comes out, a `StopOutcome`."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from ._errors import (
+    NotInTransaction,
+    NotSentError,
+    ThorError,
+    TooManyRequests,
+    Verdict,
+    WrongTransaction,
+)
+
+NextStep = Literal["done", "resend", "check", "fix"]
+MASKED = "***"
+LARGEST = 2**63 - 1
+
+_BREAKS_A_LINE = {"Cc", "Zl", "Zp"}
+
+
+class _Charge(msgspec.Struct, frozen=True):
+    chargebox: str
+    connector: int
+    id_tag: str
+    transaction: int | None = None
+
+
+class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Asks Thor to stop the charge that runs on one connector.
+
+    `chargebox`: Thor's identifier of it. `connector`: its number, from 1. `id_tag`: the identifier
+    that started the charge. `transaction`: the number from the start notification; with it, a
+    repeat cannot stop a later charge. `ref`: your own handle, any JSON value; `not_after`: an aware
+    datetime past which it is not sent; both belong to its JSON and never go to Thor.
+
+    Raises ValueError when built, or decoded, from values that Thor could not take.
+    """
+
+    ref: Any = None
+    not_after: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_text("chargebox", self.chargebox, shown=True)
+        check_number("connector", self.connector, "connectors count from 1")
+        check_text("id_tag", self.id_tag, shown=False)
+        if self.transaction is not None:
+            check_number("transaction", self.transaction, "leave it out when it is not known")
+        if self.not_after is not None:
+            _check_aware("not_after", self.not_after)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The id_tag is a credential and personal data, so no form of showing has it."""
+        return [
+            (name, MASKED if name == "id_tag" else getattr(self, name))
+            for name in self.__struct_fields__
+        ]
+
+    def __repr__(self) -> str:
+        return f"StopCharge({', '.join(f'{n}={v!r}' for n, v in self.__rich_repr__())})"
+
+
+class OutcomeRecord(msgspec.Struct, frozen=True):
+    """A `StopOutcome` as one flat row, ready for a JSON line; without the id_tag."""
+
+    index: int
+    chargebox: str
+    connector: int
+    transaction: int | None
+    ref: Any
+    verdict: Verdict
+    code: str | None
+    status: int | None
+    message: str | None
+    attempts: int
+    elapsed: float
+    maybe_applied: bool
+    next_step: NextStep
+
+
+class StopOutcome(msgspec.Struct, frozen=True):
+    """What is known of one command.
+
+    `index` is its position in the input, `error` None when Thor relayed it, `attempts` the tries
+    begun, `elapsed` seconds since it was pulled. `relayed` means handed on to the chargebox, not
+    yet stopped.
+    """
+
+    command: StopCharge
+    index: int
+    verdict: Verdict
+    error: ThorError | None
+    attempts: int
+    elapsed: float
+    maybe_applied: bool
+
+    @property
+    def next_step(self) -> NextStep:
+        """What to do now: `done`, `resend`, `check` whether it still runs, or `fix` the data.
+
+        What may have been applied and is not known to be over is never to `resend`: without a
+        transaction, the repeat could stop the next driver's charge.
+        """
+        match self.error:
+            case None | NotInTransaction():
+                return "done"
+            case TooManyRequests() | WrongTransaction() if self.maybe_applied:
+                return "check"
+            case NotSentError() | TooManyRequests():
+                return "resend"
+        return "check" if self.verdict is Verdict.INDETERMINATE else "fix"
+
+    def record(self) -> OutcomeRecord:
+        """This outcome as one flat, msgspec-encodable row."""
+        command, error = self.command, self.error
+        return OutcomeRecord(
+            index=self.index,
+            chargebox=command.chargebox,
+            connector=command.connector,
+            transaction=command.transaction,
+            ref=command.ref,
+            verdict=self.verdict,
+            code=error.code if error else None,
+            status=error.status if error else None,
+            message=error.message if error else None,
+            attempts=self.attempts,
+            elapsed=round(self.elapsed, 6),
+            maybe_applied=self.maybe_applied,
+            next_step=self.next_step,
+        )
+
+
+def check_text(name: str, value: object, *, shown: bool) -> None:
+    """Refuses what cannot be an identifier; `shown` says whether the message may repeat it."""
+    if type(value) is str and value.isascii() and value.isprintable() and value.strip():
+        return
+    sight = f", not {value!r}" if shown else ""
+    if type(value) is not str:
+        raise ValueError(f"{name} must be a str{sight or f', not a {type(value).__name__}'}")
+    if not value.strip():
+        raise ValueError(f"{name} must not be empty or blank{sight}")
+    if not value.isprintable() and any(unicodedata.category(c) in _BREAKS_A_LINE for c in value):
+        raise ValueError(f"{name} must not hold control characters{sight}: clean it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Outside the handler: its exception would carry the whole value.
+        bad = True
+    else:
+        bad = False
+    if bad:
+        raise ValueError(f"{name} must be text that UTF-8 can encode{sight}: decode it anew")
+
+
+def check_number(name: str, value: object, cure: str) -> None:
+    """Refuses what is no number of Thor's: these count from 1."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be an int of at least 1, not {value!r}: {cure}")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST}: no number of Thor's is larger")
+
+
+def _check_aware(name: str, value: object) -> None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise ValueError(f"{name} must be an aware datetime, not {value!r}: add tzinfo=")

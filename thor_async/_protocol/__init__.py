@@ -1,0 +1,1 @@
+"""Turns commands into bytes and answers into values. Does no I/O."""

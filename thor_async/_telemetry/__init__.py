@@ -1,0 +1,1 @@
+"""Emits events to listeners and to the log."""

@@ -1,0 +1,67 @@
+"""The logger `thor_async`: one line for each event that is worth one."""
+
+from __future__ import annotations
+
+import logging
+
+from .._events import (
+    AttemptFinished,
+    BatchAbandoned,
+    BatchPaused,
+    BatchResumed,
+    CallFinished,
+    Event,
+    RetryScheduled,
+)
+
+LOG = logging.getLogger("thor_async")
+# A program that has set up no logging is shown nothing.
+LOG.addHandler(logging.NullHandler())
+
+ATTEMPT, RETRY, SUCCESS = logging.DEBUG, logging.INFO, logging.DEBUG
+FAILURE = BATCH = logging.WARNING
+"""A retry needs nobody; a failed stop may need somebody, and so may a batch that holds still.
+
+The end of a pause is as loud as its begin: whoever sees the one must see the other.
+"""
+
+
+def log(event: Event) -> None:
+    """Writes its line, if it has one."""
+    match event:
+        case AttemptFinished():
+            _write(ATTEMPT, "attempt", event, "duration=%.3f", event.duration)
+        case RetryScheduled():
+            _write(RETRY, "retry", event, "wait=%.3f", event.wait)
+        case CallFinished(error=None):
+            _write(SUCCESS, "relayed", event, "elapsed=%.3f", event.elapsed)
+        case CallFinished():
+            end = "verdict=%s next_step=%s elapsed=%.3f: %s"
+            said = (event.verdict, event.next_step, event.elapsed, event.message)
+            _write(FAILURE, "failed", event, end, *said)
+        case BatchPaused():
+            LOG.log(BATCH, "batch paused, Thor seems down: %s", event.cause)
+        case BatchResumed():
+            LOG.log(BATCH, "batch resumed after %.3f s", event.paused)
+        case BatchAbandoned():
+            LOG.log(BATCH, "batch gave up: %s", event.cause)
+
+
+def _write(
+    level: int,
+    what: str,
+    event: AttemptFinished | RetryScheduled | CallFinished,
+    end: str,
+    *said: object,
+) -> None:
+    LOG.log(
+        level,
+        f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}",
+        event.chargebox,
+        event.connector,
+        event.attempts if isinstance(event, CallFinished) else event.attempt,
+        event.error,
+        event.status,
+        event.code,
+        *said,
+    )

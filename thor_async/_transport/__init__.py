@@ -1,0 +1,1 @@
+"""Sends one request over aiohttp and returns its answer. Takes no decisions."""

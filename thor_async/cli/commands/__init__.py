@@ -1,0 +1,1 @@
+"""The commands of `thor-async`, one module each."""

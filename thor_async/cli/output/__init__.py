@@ -1,0 +1,1 @@
+"""Writes journals, progress, tables and messages."""

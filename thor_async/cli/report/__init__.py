@@ -1,0 +1,1 @@
+"""Writes the report of a batch as one HTML page."""

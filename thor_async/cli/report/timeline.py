@@ -1,0 +1,61 @@
+"""A timeline of a batch as bars: what came when."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from html import escape
+
+from .rows import ReportRow
+
+_BARS = 60
+_HEIGHT = 100
+
+
+def draw_timeline(story: Iterable[ReportRow]) -> Iterator[str]:
+    """An SVG and its axis; nothing when nothing came. `story` is iterated twice."""
+    moments = array("d", (_seconds(told.at) for told in story if told.at is not None))
+    if not moments:
+        return
+    first, last = min(moments), max(moments)
+    width = (last - first) / (_BARS - 1) or 1.0
+    bars = Counter(
+        (int((_seconds(told.at) - first) / width), told.kind)
+        for told in story
+        if told.at is not None
+    )
+    yield from _draw(bars)
+    yield (
+        f'<p class="axis"><span>{_clock(first)}</span>'
+        f"<span>{last - first:,.1f} s</span><span>{_clock(last)}</span></p>"
+    )
+
+
+def _draw(bars: Counter[tuple[int, str]]) -> Iterator[str]:
+    heights: Counter[int] = Counter()
+    for (bar, _), count in bars.items():
+        heights[bar] += count
+    scale = _HEIGHT / max(heights.values())
+    yield (
+        f'<svg viewBox="0 0 {_BARS} {_HEIGHT}" preserveAspectRatio="none" role="img" '
+        'aria-label="outcomes over time">'
+    )
+    tops: Counter[int] = Counter()
+    for (bar, kind), count in sorted(bars.items()):
+        tops[bar] += count
+        top, height = _HEIGHT - tops[bar] * scale, count * scale
+        yield (
+            f'<rect class="{escape(kind)}" x="{bar}" y="{top:.2f}" width="0.9" '
+            f'height="{height:.2f}"><title>{count:,} {escape(kind)}</title></rect>'
+        )
+    yield "</svg>"
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}"
