@@ -1,4 +1,4 @@
-"""Headless Chromium, spoken to by its own protocol: what a page looks like, and how fast it is."""
+"""Controls a headless Chromium through its DevTools protocol, to check how a page looks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-WITHOUT = "THOR_TESTS_WITHOUT_CHROMIUM"
+NEEDED = "THOR_TESTS_NEED_CHROMIUM"
+MISSING = "Chromium is not installed (apt-get install chromium)"
 
 
 def find_chromium() -> str:
-    """Its path. Without one the test fails, unless the environment says that it may be missing."""
+    """Returns the path of Chromium.
+
+    Without one the test is skipped, or fails if the environment variable `NEEDED` is set.
+    """
     found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None and os.environ.get(WITHOUT):
-        pytest.skip(f"{WITHOUT} is set")
+    if found is None and os.environ.get(NEEDED):
+        pytest.fail(f"{NEEDED} is set, but {MISSING}")
     if found is None:
-        pytest.fail(f"no chromium: apt-get install chromium, or set {WITHOUT}=1 to go without")
+        pytest.skip(MISSING)
     return found
 
 
@@ -45,7 +49,7 @@ class Page:
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime"):
             await self._call(f"{domain}.enable")
-        # Of the processor, so that others who keep the machine busy are no failure.
+        # Processor time, so that a busy machine does not make a test fail.
         await self._call("Performance.enable", timeDomain="threadTicks")
         await self._call(
             "Emulation.setDeviceMetricsOverride",
@@ -56,13 +60,13 @@ class Page:
         )
 
     async def go(self, path: Path) -> None:
-        """Loads a file, to its end."""
+        """Loads a file, and waits until it has been loaded."""
         await self._send("Page.navigate", url=path.as_uri())
         while (await self._next()).get("method") != "Page.loadEventFired":
             pass
 
     async def ask(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
+        """Returns the value of a JavaScript expression in the page."""
         answer = await self._call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -70,7 +74,7 @@ class Page:
         return answer["result"].get("value")
 
     async def work(self) -> float:
-        """Seconds of work that the tab's page has been so far."""
+        """Returns the seconds of processor time that the page has used so far."""
         metrics = (await self._call("Performance.getMetrics"))["metrics"]
         return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
@@ -95,7 +99,7 @@ class Page:
         return number
 
     async def _next(self) -> dict[str, Any]:
-        message: dict[str, Any] = await self._socket.receive_json(timeout=20)
+        message: dict[str, Any] = await self._socket.receive_json(timeout=60)
         if message.get("method") == "Network.requestWillBeSent":
             self.requested.append(message["params"]["request"]["url"])
         return message
@@ -103,7 +107,7 @@ class Page:
 
 @asynccontextmanager
 async def browse(folder: Path, width: int, height: int) -> AsyncIterator[Page]:
-    """A tab of that size, in a browser that ends with it; `folder` is for what it leaves."""
+    """Opens a tab of this size in a browser of its own, whose profile is in `folder`."""
     process = await asyncio.create_subprocess_exec(
         find_chromium(),
         "--headless=new",
@@ -117,7 +121,7 @@ async def browse(folder: Path, width: int, height: int) -> AsyncIterator[Page]:
     )
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             line = b""
             while b"DevTools listening on " not in line:
                 line = await process.stderr.readline()

@@ -1,4 +1,4 @@
-"""What all tests of the command line share: running it, a Thor beside it, and files."""
+"""What the tests of the command line share: running it, an emulator of Thor, and files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ import pytest
 
 from tests.conftest import KEY, TAG
 from thor_async import OutcomeStream, StopOutcome
-from thor_async.cli import client_factory, main
+from thor_async._confirm import poller
+from thor_async.cli import main, terminal
+from thor_async.cli.commands import stop_many
 from thor_async.emulator import ThorEmulator
 
 HEADER = "chargebox,connector,id_tag,transaction"
-HONEST = "Checked against the emulator: 0 of {} verdicts claimed more than happened."
-# As a shell in the foreground starts it, even if the tests themselves run in the background.
+NO_OVERCLAIMS = "Checked against the emulator: 0 of {} verdicts claimed more than happened."
+# Handles Ctrl-C as in a foreground shell, also if the tests run in the background.
 PROCESS = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,7 +34,7 @@ sys.exit(main())
 """
 
 
-class Said(NamedTuple):
+class CommandOutput(NamedTuple):
     status: int
     out: str
     err: str
@@ -46,36 +48,37 @@ class Said(NamedTuple):
         return [msgspec.json.decode(line) for line in self.out.splitlines()]
 
 
-Run = Callable[..., Said]
+Fleet = Callable[[int], Path]
+Run = Callable[..., CommandOutput]
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def checked(status: int, out: str, err: str) -> Said:
-    """No output of any test may have a secret, a traceback or a colour in it."""
+def check_output(status: int, out: str, err: str) -> CommandOutput:
+    """Asserts that the output of a command has no secret, traceback or colour."""
     for text in (out, err):
-        for never in (KEY, TAG, "the-fleet-card", "tag-1", "Traceback", "\x1b"):
-            assert never not in text
-    return Said(status, out, err)
+        for forbidden in (KEY, TAG, "the-fleet-card", "tag-1", "Traceback", "\x1b"):
+            assert forbidden not in text
+    return CommandOutput(status, out, err)
 
 
 @pytest.fixture(autouse=True)
-def _nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests has a terminal; the command under test has none."""
-    monkeypatch.setattr(client_factory, "TERMINAL", "/no/terminal")
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command under test has no terminal, also if the tests are run on one."""
+    monkeypatch.setattr(terminal, "TERMINAL", "/no/terminal")
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CommandOutput:
         status = main([str(argument) for argument in arguments])
-        return checked(status, *capsys.readouterr())
+        return check_output(status, *capsys.readouterr())
 
     return run
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts the command as a process, which does not outlive its test, nor 60 seconds."""
+    """Starts the command as a process; it is killed after 60 s, or at the end of the test."""
     with contextlib.ExitStack() as stack:
 
         def start(
@@ -83,8 +86,11 @@ def start() -> Iterator[Start]:
         ) -> subprocess.Popen[str]:
             command = [sys.executable, "-c", code, *map(str, arguments)]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
-            # Buffered, as users have it: what is not flushed does not come.
-            environment = {k: value for k, value in os.environ.items() if k != "PYTHONUNBUFFERED"}
+            # Buffered, as for users: a missing flush shows.
+            left_out = {"PYTHONUNBUFFERED"}
+            if code is not PROCESS:  # a limit on files would also hit the file of the coverage
+                left_out.add("COVERAGE_PROCESS_CONFIG")
+            environment = {k: value for k, value in os.environ.items() if k not in left_out}
             process = subprocess.Popen(
                 command, text=True, env=environment, start_new_session=True, **pipes
             )
@@ -98,18 +104,18 @@ def start() -> Iterator[Start]:
         yield start
 
 
-def finish(process: subprocess.Popen[str]) -> Said:
+def finish(process: subprocess.Popen[str]) -> CommandOutput:
     out, err = process.communicate()
-    return checked(process.returncode, out or "", err or "")
+    return check_output(process.returncode, out or "", err or "")
 
 
-def interrupt(process: subprocess.Popen[str]) -> Said:
+def interrupt(process: subprocess.Popen[str]) -> CommandOutput:
     process.send_signal(signal.SIGINT)
     return finish(process)
 
 
 class Thor:
-    """An emulator on a thread of its own, for commands that run loops of their own."""
+    """An emulator in a thread, because the command under test runs its own event loop."""
 
     def __init__(self) -> None:
         self.emulator = ThorEmulator(api_key=KEY)
@@ -121,7 +127,7 @@ class Thor:
 
     def __enter__(self) -> Thor:
         self._thread.start()
-        assert self._changed.wait(5)
+        assert self._changed.wait(60)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -142,8 +148,8 @@ class Thor:
     def requests(self) -> int:
         return len(self.emulator.ledger.requests)
 
-    def saw(self, requests: int) -> None:
-        """Waits until so many requests have come."""
+    def wait_for_requests(self, requests: int) -> None:
+        """Waits until the emulator has seen this number of requests."""
         waiting = threading.Event()
         for _ in range(6000):
             if self.requests >= requests:
@@ -161,6 +167,21 @@ def thor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Thor]:
 
 
 @pytest.fixture
+def remote_thor(thor: Thor, monkeypatch: pytest.MonkeyPatch) -> Thor:
+    """An emulator whose address counts as one of another machine."""
+    monkeypatch.setattr(stop_many, "is_loopback", lambda _: False)
+    return thor
+
+
+@pytest.fixture
+def fast_poller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls the list of running charges every 0.05 s."""
+    monkeypatch.setattr(poller, "_SHORTEST", 0.05)
+    monkeypatch.setattr(poller, "_LONGEST", 0.05)
+    monkeypatch.setattr(poller, "_FRESH", 0.05)
+
+
+@pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     def write(*lines: str, encoding: str = "utf-8") -> Path:
         path = tmp_path / "fleet.csv"
@@ -171,8 +192,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def fleet(write: Callable[..., Path]) -> Callable[[int], Path]:
-    """A file of so many charges, at chargeboxes box-0, box-1 ..."""
+def fleet(write: Callable[..., Path]) -> Fleet:
+    """Writes a file of `count` charges, at chargeboxes box-0, box-1 ..."""
 
     def fleet(count: int) -> Path:
         return write(HEADER, *(f"box-{n},1,{TAG}-{n},{n + 1}" for n in range(count)))
@@ -180,13 +201,14 @@ def fleet(write: Callable[..., Path]) -> Callable[[int], Path]:
     return fleet
 
 
-def lose_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def drop_first_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every stream lose its first outcome."""
     anext_ = OutcomeStream.__anext__
-    lost: list[StopOutcome] = []
+    dropped: list[StopOutcome] = []
 
     async def next_outcome(self: Any) -> Any:
-        if not lost:
-            lost.append(await anext_(self))
+        if not dropped:
+            dropped.append(await anext_(self))
         return await anext_(self)
 
     monkeypatch.setattr(OutcomeStream, "__anext__", next_outcome)

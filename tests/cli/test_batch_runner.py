@@ -1,42 +1,45 @@
-"""A batch by itself: when its stops go out, and what a row costs."""
+"""A batch: when its stops are sent, its canary, and the memory a row needs."""
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import os
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests import virtual_time
-from tests.cli.conftest import HEADER, Run
+from tests.cli.conftest import HEADER, Fleet, Run, Thor
 from tests.conftest import KEY, TAG
 from tests.fake_transport import OK, FakeTransport
-from thor_async import NotSentError, StopCharge, StopOutcome, ThorClient
+from thor_async import ThorClient
 from thor_async.cli.batch_runner import BatchOptions, BatchRunner
-from thor_async.cli.input.command_file import CommandFile
+from thor_async.cli.input.command_file import CommandFile, read_command_file
 from thor_async.cli.output.resume import ResumeState
-from thor_async.cli.output.sink import Standard
-from thor_async.cli.stop_results import Result, StopOptions
-from thor_async.emulator import Behaviour, ThorEmulator
+from thor_async.cli.output.sink import StandardOutput
+from thor_async.cli.stop_results import StopOptions
+from thor_async.emulator import Behaviour, Lists, ThorEmulator
 
 
-def fleet(count: int) -> CommandFile:
+def make_file(count: int) -> CommandFile:
     rows = (f"box-{n},1,{TAG},{n + 1}\n" for n in range(count))
     return CommandFile("fleet.csv", f"{HEADER}\n{''.join(rows)}".encode())
 
 
 def play(count: int, options: BatchOptions) -> list[float]:
-    """When each stop of so many came, under virtual time."""
+    """Stops `count` charges under virtual time, and returns the time of each request."""
 
     async def main() -> list[float]:
-        rows = fleet(count)
+        command_file = make_file(count)
         async with ThorEmulator(api_key=KEY, sock=virtual_time.listener()) as thor:
-            thor.fill(rows)
+            thor.fill(command_file)
             thor.behaviours[None] = Behaviour(delay=(3.0, 3.0))
-            output = Standard(count, is_kept=False)
-            batch = BatchRunner(rows, range(count), output, ResumeState(count), options)
+            output = StandardOutput(count, keep_copy=False)
+            batch = BatchRunner(command_file, range(count), output, ResumeState(count), options)
             await batch.run(ThorClient(KEY, base_url=thor.base_url))
             assert batch.written == count
             return [request.at for request in thor.ledger.requests]
@@ -65,8 +68,23 @@ def test_while_some_are_watched_others_are_sent() -> None:
     assert gaps(play(100, BatchOptions(StopOptions(wait=60.0))))[-1] == 0.0
 
 
+async def test_after_a_failed_write_results_are_only_counted(thor: Thor) -> None:
+    class FailingOutput(StandardOutput):
+        def write(self, line: bytes) -> None:
+            attempts.append(line)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    attempts: list[bytes] = []
+    output = FailingOutput(20, keep_copy=False)
+    batch = BatchRunner(make_file(20), range(20), output, ResumeState(20), BatchOptions())
+    await batch.run(ThorClient(KEY, base_url=thor.base_url))
+    assert batch.failure == "cannot write the output (Input/output error)"
+    assert (len(attempts), batch.written) == (1, 0)
+    assert 1 < batch.stats.total <= 20
+
+
 def peak(run: Run, path: Path, count: int) -> int:
-    """Bytes at the worst moment of a batch of so many rows, beside those of its file."""
+    """Returns the peak memory in bytes of a batch of `count` rows, without the file's bytes."""
     site = (f"smartbit-{n:011},{n % 4 + 1},{n:020},{n + 1},site-{n % 50}" for n in range(count))
     path.write_text("\n".join([f"{HEADER},site", *site]))
     transport = FakeTransport(lambda command, now: OK)
@@ -74,28 +92,75 @@ def peak(run: Run, path: Path, count: int) -> int:
     output = path.with_suffix(f".{count}.jsonl")
     with transport.installed():
         tracemalloc.start()
-        said = run("stop-many", path, "--output", output, "--max-in-flight", 4)
+        result = run("stop-many", path, "--output", output, "--max-in-flight", 4)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert said.status == 0
+    assert result.status == 0
     return most - path.stat().st_size
 
 
 def test_a_row_costs_little_from_its_check_to_its_outcome(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING)  # pytest keeps each line
+    caplog.set_level(logging.WARNING)  # pytest keeps every record in memory
     monkeypatch.setenv("THOR_API_KEY", KEY)
     monkeypatch.setenv("THOR_BASE_URL", "http://127.0.0.1:1/x")
     small, large = (peak(run, tmp_path / "fleet.csv", count) for count in (2_000, 10_000))
     assert large - small < 200 * 8_000
 
 
-@pytest.mark.parametrize(("sent_before", "step"), [(False, "resend"), (True, "check")])
-def test_what_may_have_been_sent_before_is_to_be_looked_at(sent_before: bool, step: str) -> None:
-    command = StopCharge("A", 1, TAG)
-    error = NotSentError("no connection", reason="connect")
-    outcome = StopOutcome(command, 0, error.verdict, error, 1, 0.1, maybe_applied=False)
-    result = Result(outcome, may_have_been_sent=sent_before)
-    assert result.next_step == result.record()["next_step"] == step
-    assert result.record()["maybe_applied"] is sent_before
+@pytest.mark.usefixtures("fast_poller")
+def test_a_canary_that_stops_lets_the_rest_go(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(12)
+    thor.emulator.fill(read_command_file(str(path)))
+    result = run("stop-many", path, "--canary", 4)
+    assert result.status == 0
+    states = Counter(record.get("state") for record in result.records)
+    assert states == {"stopped": 4, None: 8}
+    assert [record["index"] < 4 for record in result.records] == [True] * 4 + [False] * 8
+    assert not thor.emulator.charges
+
+
+@pytest.mark.usefixtures("fast_poller")
+@pytest.mark.parametrize("problem", ["refuses", "gone", "wrong list"])
+def test_a_canary_that_does_not_stop_ends_the_batch(
+    thor: Thor,
+    run: Run,
+    fleet: Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: str,
+) -> None:
+    path = fleet(12)
+    thor.emulator.fill(read_command_file(str(path)))
+    if problem == "refuses":
+        thor.emulator.behaviours["box-2"] = Behaviour(refuses=1.0)
+    elif problem == "gone":
+        thor.emulator.always("NotInTransaction")
+    else:
+        thor.emulator.lists = Lists(empty=1.0)
+    result = run("stop-many", path, "--canary", 4, "--wait", 1.5)
+    assert (result.status, thor.requests, len(result.records)) == (1, 4, 4)
+    last = result.err.splitlines()[-1]
+    seen = 3 if problem == "refuses" else 0
+    assert last == (
+        f"thor-async: only {seen} of the first 4 charges were seen to stop: "
+        "8 of 12 commands were not sent"
+    )
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_a_canary_passes_if_one_charge_was_over_before(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(6)
+    thor.emulator.fill(list(read_command_file(str(path)))[1:])
+    thor.emulator.add_chargebox("box-0")
+    assert run("stop-many", path, "--canary", 3, "--wait", 1.5).status == 0
+    assert thor.requests == 6
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_with_a_wrong_key_only_the_canary_is_sent(thor: Thor, run: Run, fleet: Fleet) -> None:
+    thor.emulator.api_key = "renewed"
+    result = run("stop-many", fleet(100), "--canary", 5)
+    assert result.status == 1
+    assert thor.requests <= 5
+    assert "APIKeyNotFound" in result.err

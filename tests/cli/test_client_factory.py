@@ -1,52 +1,15 @@
-"""What stands between a typing mistake and ten thousand live charges: address, number, key."""
+"""The client of a command: its address and its key."""
 
 from __future__ import annotations
 
-import os
-import pty
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.cli.conftest import HEADER, PROCESS, Run, Start, Thor, finish
+from tests.cli.conftest import Fleet, Run, Thor
 from tests.conftest import KEY, TAG
 from thor_async.cli import client_factory
 from thor_async.cli.input.command_file import read_command_file
-
-Fleet = Callable[[int], Path]
-AWAY = ("--base-url", "https://thor.example")
-
-
-class Terminal(NamedTuple):
-    """A terminal, by the end that a person sits at."""
-
-    keyboard: int
-    name: str
-
-    def type(self, text: str) -> None:
-        os.write(self.keyboard, text.encode())
-
-    def screen(self) -> str:
-        return os.read(self.keyboard, 10_000).decode()
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    keyboard, other = pty.openpty()
-    name = os.ttyname(other)
-    monkeypatch.setattr(client_factory, "TERMINAL", name)
-    yield Terminal(keyboard, name)
-    os.close(other)
-    os.close(keyboard)
-
-
-@pytest.fixture
-def elsewhere(thor: Thor, monkeypatch: pytest.MonkeyPatch) -> Thor:
-    """A Thor that is not taken for one of this machine."""
-    monkeypatch.setattr(client_factory, "is_loopback", lambda _: False)
-    return thor
 
 
 @pytest.mark.parametrize(
@@ -62,77 +25,6 @@ def elsewhere(thor: Thor, monkeypatch: pytest.MonkeyPatch) -> Thor:
 )
 def test_which_addresses_are_this_machine(address: str, expected: bool) -> None:
     assert client_factory.is_loopback(address) is expected
-
-
-def test_the_number_that_is_typed_is_the_way_through(
-    elsewhere: Thor, run: Run, terminal: Terminal, write: Callable[..., Path]
-) -> None:
-    path = write(HEADER, f"A,1,{TAG},", f"A,2,{TAG},", f"B,1,{TAG},")
-    elsewhere.emulator.fill(read_command_file(str(path)))
-    terminal.type("3\n")
-    assert run("stop-many", path).status == 0
-    screen = terminal.screen()
-    assert f"3 charges at 2 chargeboxes through {elsewhere.base_url}." in screen
-    assert not elsewhere.emulator.charges
-
-
-@pytest.mark.parametrize("typed", ["2\n", "\n", "yes\n", "33\n", "\x04"])
-def test_anything_else_sends_nothing(
-    elsewhere: Thor, run: Run, terminal: Terminal, fleet: Fleet, typed: str
-) -> None:
-    terminal.type(typed)
-    said = run("stop-many", fleet(3))
-    assert (said.status, said.out, elsewhere.requests) == (2, "", 0)
-    assert said.err == "thor-async: nothing was sent: that was not the number of charges\n"
-
-
-def test_without_a_terminal_it_takes_two_words(elsewhere: Thor, run: Run, fleet: Fleet) -> None:
-    path = fleet(3)
-    elsewhere.emulator.fill(read_command_file(str(path)))
-    said = run("stop-many", path)
-    assert (said.status, elsewhere.requests) == (2, 0)
-    assert said.err.endswith("give --yes --at-most N to stop them without being asked\n")
-    assert run("stop-many", path, "--yes", "--at-most", 3).status == 0
-
-
-def test_nobody_is_asked_about_nothing(elsewhere: Thor, run: Run, fleet: Fleet) -> None:
-    assert run("stop-many", fleet(0)).status == 0
-
-
-@pytest.mark.parametrize("yes", [True, False])
-def test_more_than_at_most_sends_nothing_anywhere(
-    thor: Thor, run: Run, fleet: Fleet, yes: bool
-) -> None:
-    said = run("stop-many", fleet(4), "--at-most", 3, *(["--yes"] if yes else []))
-    assert (said.status, thor.requests) == (2, 0)
-    assert said.err == "thor-async: 4 charges are more than --at-most 3\n"
-
-
-def test_a_dry_run_needs_no_key_and_sends_nothing(
-    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("THOR_API_KEY")
-    output = tmp_path / "out.jsonl"
-    said = run("stop-many", fleet(3), "--dry-run", "--output", output, *AWAY)
-    assert (said.status, said.err, thor.requests) == (0, "", 0)
-    assert said.out == "would stop 3 charges at 3 chargeboxes through https://thor.example\n"
-    assert not output.exists()
-
-
-def test_a_dry_run_of_resume_says_what_is_left(
-    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path
-) -> None:
-    path, output = fleet(3), tmp_path / "out.jsonl"
-    thor.emulator.script("TooManyRequests")
-    run("stop-many", path, "--output", output)
-    before = output.read_bytes()
-    said = run("stop-many", path, "--output", output, "--resume", "--dry-run")
-    assert said.out.startswith("would stop 1 charges at 1 chargeboxes ")
-    assert said.out.endswith("\n2 others are settled by the runs before\n")
-    assert (thor.requests, output.read_bytes()) == (3, before)
-
-
-# The key
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
@@ -153,29 +45,36 @@ def test_a_file_that_holds_no_key(
 ) -> None:
     key = tmp_path / "key"
     key.write_bytes(content)
-    said = run("stop-many", fleet(1), "--api-key-file", key)
-    assert (said.status, said.out, thor.requests) == (2, "", 0)
-    assert said.err.count("\n") == 1
+    result = run("stop-many", fleet(1), "--api-key-file", key)
+    assert (result.status, result.out, thor.requests) == (2, "", 0)
+    assert result.err.count("\n") == 1
 
 
-def test_the_key_is_asked_for_on_the_terminal_and_not_shown(
+@pytest.mark.parametrize("command", ["stop A 1 T", "stop-many fleet.csv", "check", "running"])
+@pytest.mark.parametrize("key", [None, "", f"{KEY} "])
+def test_a_missing_or_bad_key(
     thor: Thor,
-    start: Start,
-    terminal: Terminal,
+    run: Run,
     fleet: Fleet,
     monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    key: str | None,
 ) -> None:
+    monkeypatch.chdir(fleet(3).parent)
     monkeypatch.delenv("THOR_API_KEY")
-    path = fleet(2)
-    thor.emulator.fill(read_command_file(str(path)))
-    # The first terminal that a session's leader opens is its own.
-    code = f"import os\nos.open({terminal.name!r}, os.O_RDWR)\n{PROCESS}"
-    process = start("stop-many", path, code=code)
-    screen = ""
-    while "Thor's API key: " not in screen:
-        screen += terminal.screen()
-    terminal.type(f"{KEY}\n")
-    said = finish(process)
-    assert said.status == 0
-    assert len(said.records) == 2
-    assert KEY not in screen + terminal.screen()
+    if key is not None:
+        monkeypatch.setenv("THOR_API_KEY", key)
+    result = run(*command.split())
+    cure = "copied with it" if key else "set THOR_API_KEY, or give --api-key-file"
+    assert (result.status, result.out, thor.requests) == (2, "", 0)
+    assert result.err.endswith(f"{cure}\n")
+    assert result.err.count("\n") == 1
+
+
+def test_a_bad_address_is_reported_before_a_missing_key(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THOR_API_KEY", raising=False)
+    result = run("stop", "A", 1, TAG, "--base-url", "http://thor.example")
+    assert result.status == 2
+    assert "use https" in result.err

@@ -1,4 +1,4 @@
-"""Makes `python -m thor_async.cli` the same as `thor-async`."""
+"""Runs `thor-async` as `python -m thor_async.cli`."""
 
 import sys
 

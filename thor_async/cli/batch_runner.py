@@ -1,4 +1,4 @@
-"""Runs the stops of a fleet: what goes out when, and one line for what came of each."""
+"""Stops the rows of a command file, and writes a line for each result."""
 
 from __future__ import annotations
 
@@ -17,144 +17,143 @@ from .output.sink import Output, OutputFull
 from .output.stats import BatchStats
 from .output.timestamps import utc_timestamp
 from .signals import on_interrupt
-from .stop_results import Commands, Item, Result, StopOptions, as_result, open_stream
+from .stop_results import Item, StopOptions, as_result, open_stream
 
 _CANARY_WAIT = 60.0
 
 
 class BatchOptions(msgspec.Struct, frozen=True):
-    """How a batch is made: `over` so many seconds, evenly, and after its first `canary` charges."""
+    """How a batch is sent.
 
-    manner: StopOptions = StopOptions()
+    `over`: spread the stops evenly over this time in seconds. `canary`: stop this number of charges
+    first, and the rest only if these were seen to stop.
+    """
+
+    stop: StopOptions = StopOptions()
     over: float | None = None
     canary: int = 0
 
 
 class BatchRunner:
-    """The stops of some rows of a fleet.
+    """Stops some rows of a command file, once.
 
-    After `run`, `tally` has what came of them, `written` says how many of these outcomes are in the
-    output, and `trouble` why it ended before its time, if it did.
+    After `run`: `stats` counts the results, `written` is the number of results in the output, and
+    `failure` says why the batch ended early, or is None.
     """
 
     def __init__(
         self,
-        fleet: CommandFile,
+        command_file: CommandFile,
         rows: Sequence[int],
         output: Output,
-        past: ResumeState,
+        resume_state: ResumeState,
         options: BatchOptions,
     ) -> None:
-        self._fleet, self._rows, self._output = fleet, rows, output
-        self._past, self._options = past, options
-        self._stopping = asyncio.Event()
-        self.tally = BatchStats()
-        self.tick: Callable[[], None] = lambda: None
+        self._command_file, self._rows, self._output = command_file, rows, output
+        self._resume_state, self._options = resume_state, options
+        self._interrupted = asyncio.Event()
+        self._output_failed = False
+        self.stats = BatchStats()
+        self.on_written: Callable[[], None] = lambda: None
         self.written = 0
-        self.trouble: str | None = None
-        self.is_broken = False
+        self.failure: str | None = None
 
     @property
     def is_interrupted(self) -> bool:
-        return self._stopping.is_set()
+        return self._interrupted.is_set()
 
     async def run(self, client: ThorClient) -> None:
-        """Stops them. The first Ctrl-C ends the dispatch, the second cuts what is in flight."""
-        work = asyncio.create_task(self._stop_all(client))
-        with on_interrupt(self._wind_up, work.cancel):
+        """Stops the charges.
+
+        The first Ctrl-C ends the dispatch, the second one cancels the requests in flight.
+        """
+        task = asyncio.create_task(self._stop_canary_and_rest(client))
+        with on_interrupt(self._end_dispatch, task.cancel):
             try:
-                await work
+                await task
             except asyncio.CancelledError:
                 if not self.is_interrupted:
                     raise
-            except (BatchGaveUp, OutputFull) as end:
-                self.trouble = str(end)
-            except OSError:
-                if not self.is_broken:
-                    raise
+            except (BatchGaveUp, OutputFull) as error:
+                self.failure = str(error)
 
-    def _wind_up(self) -> None:
-        self._stopping.set()
-        print_error("nothing more is sent; Ctrl-C again ends what is in flight at once")
+    def _end_dispatch(self) -> None:
+        self._interrupted.set()
+        print_error("nothing more is sent; press Ctrl-C again to end the requests in flight")
 
-    async def _stop_all(self, client: ThorClient) -> None:
-        canary, rest = self._rows[: self._options.canary], self._rows[self._options.canary :]
-        manner = self._options.manner
+    async def _stop_canary_and_rest(self, client: ThorClient) -> None:
+        count, options = self._options.canary, self._options.stop
+        canary, rest = self._rows[:count], self._rows[count:]
         async with client as thor:
             if canary:
-                wait = manner.wait or _CANARY_WAIT
-                await self._stop(thor, canary, msgspec.structs.replace(manner, wait=wait))
-                if self._is_canary_dead(len(canary)):
+                wait = options.wait or _CANARY_WAIT
+                await self._stop_rows(thor, canary, msgspec.structs.replace(options, wait=wait))
+                if not self._canary_passed(len(canary)):
                     return
             if not self.is_interrupted:
-                await self._stop(thor, rest, manner)
+                await self._stop_rows(thor, rest, options)
 
-    def _is_canary_dead(self, count: int) -> bool:
-        """Unless all of it is over, and some of it because it was stopped, the rest is not sent."""
-        proven = self.tally.count(state="stopped")
-        if proven and self.tally.count(next_step="done") == count:
-            return False
-        self.trouble = f"only {proven:,} of the first {count:,} charges were seen to stop"
-        return True
+    def _canary_passed(self, count: int) -> bool:
+        """Returns whether all charges are done and at least one was seen to stop."""
+        stopped = self.stats.count(state="stopped")
+        if stopped and self.stats.count(next_step="done") == count:
+            return True
+        self.failure = f"only {stopped:,} of the first {count:,} charges were seen to stop"
+        return False
 
-    async def _stop(self, thor: ThorClient, rows: Sequence[int], manner: StopOptions) -> None:
-        stream = open_stream(thor, self._source(rows), manner)
+    async def _stop_rows(self, thor: ThorClient, rows: Sequence[int], options: StopOptions) -> None:
+        commands, over = self._commands(rows), self._options.over
+        source = commands if over is None else self._spread(commands, over / len(self._rows))
+        stream = open_stream(thor, source, options)
         try:
             async with stream:
                 async for item in stream:
-                    self._tell(item, rows)
+                    self._record(item, rows)
         finally:
-            # When it was left early: what had ended by then, and what was cut in flight.
+            # After an early end: results that were ready, and those of cancelled requests.
             for item in stream.unread:
-                with contextlib.suppress(OSError):
-                    self._tell(item, rows)
-
-    def _source(self, rows: Sequence[int]) -> Commands:
-        commands = self._commands(rows)
-        over = self._options.over
-        return commands if over is None else self._spread(commands, over / len(self._rows))
+                with contextlib.suppress(OutputFull):
+                    self._record(item, rows)
 
     def _commands(self, rows: Sequence[int]) -> Iterator[StopCharge]:
         for row in rows:
             if self.is_interrupted:
                 return
             self._output.check()
-            yield self._fleet[row]
+            yield self._command_file[row]
 
     async def _spread(
         self, commands: Iterator[StopCharge], gap: float
     ) -> AsyncIterator[StopCharge]:
+        """Yields a command every `gap` seconds, until the first Ctrl-C."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         for number, command in enumerate(commands):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(started + number * gap):
-                    await self._stopping.wait()
+                    await self._interrupted.wait()
                     return
             yield command
 
-    def _tell(self, item: Item, rows: Sequence[int]) -> None:
-        """Counts it, and writes it unless an earlier one could not be written."""
+    def _record(self, item: Item, rows: Sequence[int]) -> None:
+        """Counts a result and writes it; after a failed write, results are only counted."""
         row = rows[as_result(item).outcome.index]
-        result = as_result(item, may_have_been_sent=self._past.may_have_been_sent(row))
-        self.tally.add(result, row)
-        if self.is_broken:
+        result = as_result(item, may_have_been_sent=self._resume_state.may_have_been_sent(row))
+        self.stats.add(result, row)
+        if self._output_failed:
             return
-        try:
-            self._output.write(self._line(result, row))
-        except OSError as error:
-            self.is_broken = True
-            self.trouble = f"the output takes no more ({error.strerror})"
-            raise
-        self.written += 1
-        with contextlib.suppress(OSError):
-            self.tick()
-
-    def _line(self, result: Result, row: int) -> bytes:
         line = {
-            "line": self._fleet.line(row),
+            "line": self._command_file.line_number(row),
             "at": utc_timestamp(),
             **result.record(),
             "index": row,
         }
-        return msgspec.json.encode(line) + b"\n"
+        try:
+            self._output.write(msgspec.json.encode(line) + b"\n")
+        except OSError as error:
+            self._output_failed = True
+            self.failure = f"cannot write the output ({error.strerror})"
+            raise OutputFull(self.failure) from None
+        self.written += 1
+        with contextlib.suppress(OSError):
+            self.on_written()

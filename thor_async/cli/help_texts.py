@@ -1,106 +1,128 @@
-"""What `--help` says."""
+"""The texts of `--help`."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class CommandHelp(NamedTuple):
+    """The help of a command: a line for the list of commands, and its own page."""
+
+    summary: str
+    description: str
+    epilog: str
+
+
 OVERALL = """\
 environment:
-  THOR_API_KEY    the key, unless --api-key-file holds it; without both it is asked for on the
-                  terminal; it is never an argument, which everybody on this machine could see
-  THOR_BASE_URL   the address, unless --base-url gives one; default: Thor's own
-  THOR_LOG        debug, info, warning or error: the log from that level on, on standard error
+  THOR_API_KEY    the API key, unless --api-key-file is given; without both, thor-async asks on the
+                  terminal; the key is never an argument, because all users of this machine could
+                  read it
+  THOR_BASE_URL   the address, unless --base-url is given; default: Thor's own address
+  THOR_LOG        debug, info, warning or error: writes the log from this level on standard error
 
 exit status:
-  0    everything is done
-  1    something is left to do: resend, check or fix, or a row was left out
+  0    all is done
+  1    something is left to do: resend, check or fix, or rows were left out
   2    bad usage or bad input: nothing was sent
   130  interrupted by Ctrl-C
 
 example: thor-async demo --charges 200
 """
 
-CHECK = """\
-Finds out whether key, source IP address, addresses and answers are as they should be, without
-touching a charge: reads the list of running charges, then asks to stop one at a chargebox that
-does not exist. Each line that begins with FAIL ends with its cure.
+_CHECK = """\
+Checks the API key, the source IP address, the addresses and Thor's answers, and touches no charge:
+it reads the list of running charges, then sends a stop for a chargebox that does not exist. Each
+line that begins with FAIL ends with the cure.
 """
-CHECK_END = """\
-exit status: 0 all is as it should be, 1 something is not, 2 bad usage or no key.
+_CHECK_END = """\
+exit status: 0 all checks passed, 1 a check failed, 2 bad usage or no API key.
 
 example: thor-async check
 """
-RUNNING = """\
-Lists the charges that run now, as stop-many takes them. A charge whose id_tag the list hides,
-because it was started from the app or the API, is filled in from --tags; else it is named on
-standard error and left out, because no stop could be sent for it.
+_RUNNING = """\
+Lists the running charges in the format that stop-many reads. Thor's list hides the id_tag of a
+charge that was started from the app or the API: --tags fills it in. Without it, no stop could be
+sent for the charge, so the charge is left out and named on standard error.
 """
-RUNNING_END = """\
-exit status: 0 all of them are listed, 1 some were left out, 2 bad usage or no list.
+_RUNNING_END = """\
+exit status: 0 all charges are listed, 1 some were left out, 2 bad usage or no list.
 
 example: thor-async running --alias 'Harbour*' | thor-async stop-many - --output harbour.jsonl
 """
-DEMO = """\
-Stops charges of an emulator inside this process, shows what became of each command, and checks the
-verdicts against what the emulator really did. It needs no account and talks to nothing else,
-whatever the environment says.
+_DEMO = """\
+Stops charges of an emulator inside this process, shows the outcomes, and checks the verdicts
+against what the emulator really did. It needs no account, ignores the environment and makes no
+other connection.
 """
-DEMO_END = """\
-stories, each one hard moment:
-  outage       Thor refuses connections for a while in the middle of a batch
-  wrong-key    Thor does not know the key
+_DEMO_END = """\
+stories, each shows one difficult case:
+  outage       Thor refuses connections for some seconds in the middle of a batch
+  wrong-key    Thor does not know the API key
   next-driver  a stop works but is answered 500, and the next driver plugs in
 
-exit status: 0 when the demo ran, also when some charges are not done, for that is what it shows;
-1 when a verdict claimed more than happened or an outcome is missing.
+exit status: 0 the demo ran, even if some charges are not done; 1 a verdict claimed more than
+happened, or an outcome is missing.
 
 example: thor-async demo --charges 1000 --faults 0.2
 """
-EMULATE = """\
-Runs the emulator until Ctrl-C. Its first line of output is its address, its second the key.
+_EMULATE = """\
+Runs the emulator until Ctrl-C. It prints its address on the first line, its API key on the second.
 """
-EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv\n"
-STOP = """\
-Stops one charge and says in one line what happened and what to do.
+_EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv\n"
+_STOP = """\
+Stops one charge, and prints one line: what happened, and what to do next.
 """
-STOP_END = "example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52\n"
-STOP_MANY = """\
-Stops the charges of a file and writes one line of JSON for each, as it ends. The whole file is
-checked first: if any row is bad, all bad rows are named and nothing is sent. Against any address
-but this machine's own, the number of charges must be typed on the terminal.
+_STOP_END = "example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52\n"
+_STOP_MANY = """\
+Stops the charges of a file and writes one line of JSON for each one when it ends. The whole file is
+checked first: if any row is bad, all bad rows are named and nothing is sent. Unless the address is
+on this machine, the number of charges must be typed on the terminal first.
 """
-STOP_MANY_END = """\
+_STOP_MANY_END = """\
 the file:
   CSV in UTF-8, separated by commas, semicolons or tabs, with the columns chargebox, connector,
-  id_tag and transaction in any order; transaction may be empty. A column not_after holds the time
-  past which a row is not sent. Other columns are kept as the row's ref. Or JSON lines: objects
-  with these names. Exact duplicates go once.
+  id_tag and transaction in any order; transaction may be empty. The optional column not_after is a
+  time: a row is not sent after it. Other columns are kept as the row's ref. Or JSON lines: objects
+  with these names. Exact duplicates are sent once.
 
 the journal:
-  --output FILE.jsonl has a line for each outcome, written when it is known. A row's last line
-  counts. After any end, a crash or a full disk too, the same command with --resume sends what is
-  left: all but relayed, the domain errors, and indeterminate. An outcome says maybe_applied when a
-  run that was cut off may have sent that row before.
+  --output FILE.jsonl gets a line for each outcome as soon as it is known. The last line of a row
+  counts. If the run ended early, by a crash or a full disk too, repeat the command with --resume:
+  it sends all rows except those that were relayed, refused with a domain error, or indeterminate.
+  After a crash, maybe_applied in an outcome means that the crashed run may have sent that row.
 
-Ctrl-C once sends nothing more and waits for what is in flight; twice ends at once.
+Ctrl-C once: nothing more is sent, and requests in flight are awaited. Twice: ends at once.
 
-exit status: 0 all done, 1 something is left to do or a row was left out, 2 nothing was sent,
+exit status: 0 all done, 1 something is left to do or rows were left out, 2 nothing was sent,
 130 interrupted.
 
 example: thor-async stop-many fleet.csv --output stopped.jsonl
 """
-WORKER = """\
-Serves commands from NATS JetStream until SIGTERM or Ctrl-C: each message is a StopCharge as JSON,
-and is acknowledged only after its effect. Any number of workers share one subject. Stream and
-consumer are created when missing and never altered.
+_WORKER = """\
+Serves commands from NATS JetStream until SIGTERM or Ctrl-C. Each message is a StopCharge as JSON
+and is acknowledged only after its effect. Any number of workers can share one subject. The stream
+and the consumer are created if they are missing, and never changed.
 """
-WORKER_END = """\
-what becomes of a message:
-  done           its outcome is published, then it is acknowledged
-  resend, check  delivered again, later and later; a check without a transaction is a dead letter
-  fix            a dead letter; but a refused account pauses the worker, and loses nothing
-A command older than --max-age without a not_after is a dead letter, and is not sent: a stop that
-comes late stops the next driver. The log is on standard error, from THOR_LOG=warning on.
+_WORKER_END = """\
+how a message ends:
+  done           its outcome is published, then the message is acknowledged
+  resend, check  redelivered after a growing delay; check without a transaction is a dead letter
+  fix            a dead letter; but a refused account pauses the worker, and no message is lost
+A command that is older than --max-age and has no not_after is a dead letter and is not sent: a late
+stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=warning on.
 
-exit status: 0 ended as it was told, 2 bad usage, or a stream that cannot serve.
+exit status: 0 ended by a signal, 2 bad usage, or a stream that cannot serve.
 
 example: thor-async worker --nats nats://127.0.0.1:4222
 """
+
+COMMANDS = {
+    "check": CommandHelp("check whether stops can work", _CHECK, _CHECK_END),
+    "demo": CommandHelp("show stops without an account", _DEMO, _DEMO_END),
+    "emulate": CommandHelp("run an emulator of Thor to test against", _EMULATE, _EMULATE_END),
+    "running": CommandHelp("list the running charges", _RUNNING, _RUNNING_END),
+    "stop": CommandHelp("stop one charge", _STOP, _STOP_END),
+    "stop-many": CommandHelp("stop the charges of a file", _STOP_MANY, _STOP_MANY_END),
+    "worker": CommandHelp("serve commands from NATS", _WORKER, _WORKER_END),
+}

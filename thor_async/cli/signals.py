@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks for an orderly end, the second ends at once."""
+"""Handles Ctrl-C: the first one ends a batch in order, later ones end it at once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from types import FrameType
 
 
 @contextmanager
-def on_interrupt(first: Callable[[], None], second: Callable[[], object]) -> Iterator[None]:
-    """Calls `first` on the loop at the first Ctrl-C within, and `second` at every later one."""
+def on_interrupt(first: Callable[[], None], later: Callable[[], object]) -> Iterator[None]:
+    """Calls `first` at the first Ctrl-C in this context, and `later` at each one after it.
+
+    Both run on the event loop.
+    """
     loop = asyncio.get_running_loop()
-    steps: list[Callable[[], object]] = [second, first]
+    callbacks: list[Callable[[], object]] = [later, first]
 
     def handle(number: int, frame: FrameType | None) -> None:
-        # Wakes a loop that waits for sockets, which a handler alone does not.
-        loop.call_soon_threadsafe(steps.pop() if len(steps) > 1 else second)
+        callback = callbacks.pop() if len(callbacks) > 1 else later
+        # A signal handler alone does not wake a loop that waits for sockets.
+        loop.call_soon_threadsafe(callback)
 
-    before = signal.signal(signal.SIGINT, handle)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

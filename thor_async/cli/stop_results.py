@@ -1,40 +1,39 @@
-"""What came of one command, with or without a watch on its charge."""
+"""The result of one stop, with or without a confirmation."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import AsyncIterable, Iterable
 from typing import Any
 
 import msgspec
 
-from thor_async import (
-    Confirmation,
-    OutcomeStream,
-    StopCharge,
-    StopOutcome,
-    ThorClient,
-)
+from thor_async import Confirmation, OutcomeStream, StopCharge, StopOutcome, ThorClient
 
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 Item = StopOutcome | Confirmation
 
 
 class StopOptions(msgspec.Struct, frozen=True):
-    """How stops are made; all durations are seconds.
+    """How charges are stopped; durations are in seconds.
 
-    `wait` watches each charge for so long, `pin` fills in its transaction first, `within` bounds
-    all stops together and does not go with `wait`.
+    `wait`: watch each charge for up to this time. `pin`: look up its transaction before the stop.
+    `within`: end all stops after this time; it cannot be combined with `wait`.
     """
 
     wait: float | None = None
     pin: bool = False
     within: float | None = None
 
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> StopOptions:
+        return cls(args.wait, args.pin, getattr(args, "within", None))
 
-class Result(msgspec.Struct, frozen=True):
-    """An outcome, and the confirmation if its charge was watched.
 
-    `may_have_been_sent` says that a run before this one may have sent it too.
+class StopResult(msgspec.Struct, frozen=True):
+    """The outcome of a stop, and its confirmation if the charge was watched.
+
+    `may_have_been_sent`: an earlier run may have sent the same command.
     """
 
     outcome: StopOutcome
@@ -43,7 +42,7 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """What the watch saw; empty without one."""
+        """The state of the confirmation; empty without one."""
         return "" if self.confirmation is None else self.confirmation.state
 
     @property
@@ -52,34 +51,34 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def next_step(self) -> str:
-        """As that of what came of it; what may have been sent is never only to be sent again."""
-        outcome, made = self.outcome, self.confirmation
+        """What to do next; never `resend` for a command that an earlier run may have sent."""
+        outcome, confirmation = self.outcome, self.confirmation
         if self.may_have_been_sent:
             outcome = msgspec.structs.replace(outcome, maybe_applied=True)
-        if made is None:
+        if confirmation is None:
             step = outcome.next_step
         else:
-            step = msgspec.structs.replace(made, outcome=outcome).next_step
+            step = msgspec.structs.replace(confirmation, outcome=outcome).next_step
         return "check" if step == "resend" and self.may_have_been_sent else step
 
     def record(self) -> dict[str, Any]:
-        """One flat row, ready for JSON; without the id_tag."""
-        made = self.outcome if self.confirmation is None else self.confirmation
-        row = msgspec.structs.asdict(made.record())
+        """Returns a flat row for JSON, without the id_tag."""
+        source = self.outcome if self.confirmation is None else self.confirmation
+        row = msgspec.structs.asdict(source.record())
         return row | {"maybe_applied": self.maybe_applied, "next_step": self.next_step}
 
 
 def open_stream(
-    thor: ThorClient, commands: Commands, manner: StopOptions
+    thor: ThorClient, commands: Commands, options: StopOptions
 ) -> OutcomeStream[StopCharge, StopOutcome] | OutcomeStream[StopCharge, Confirmation]:
-    """The stream of what comes of them."""
-    if manner.wait is None:
-        return thor.stop_stream(commands, within=manner.within, pin=manner.pin)
-    return thor.stop_and_confirm_stream(commands, within=manner.wait, pin=manner.pin)
+    """Opens a stream of outcomes, or of confirmations if `options.wait` is given."""
+    if options.wait is None:
+        return thor.stop_stream(commands, within=options.within, pin=options.pin)
+    return thor.stop_and_confirm_stream(commands, within=options.wait, pin=options.pin)
 
 
-def as_result(item: Item, *, may_have_been_sent: bool = False) -> Result:
-    """What a stream of either kind yields, as one."""
+def as_result(item: Item, *, may_have_been_sent: bool = False) -> StopResult:
+    """Wraps an item of either stream."""
     if isinstance(item, Confirmation):
-        return Result(item.outcome, item, may_have_been_sent)
-    return Result(item, may_have_been_sent=may_have_been_sent)
+        return StopResult(item.outcome, item, may_have_been_sent)
+    return StopResult(item, may_have_been_sent=may_have_been_sent)

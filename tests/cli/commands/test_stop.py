@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Run, Start, Thor, interrupt
 from tests.conftest import KEY, TAG
-from thor_async.emulator import ScriptedAnswer
+from thor_async.emulator import Behaviour, ScriptedAnswer
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def charge(thor: Thor) -> list[object]:
 
 
 def test_stop_relayed(thor: Thor, run: Run, charge: list[object]) -> None:
-    said = run(*charge)
-    assert (said.status, said.err) == (0, "")
-    assert said.out.startswith("relayed: chargebox 'A' connector 2: ")
-    assert said.out.endswith("nothing is left to do\n")
-    assert said.out.count("\n") == 1
+    result = run(*charge)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("relayed: chargebox 'A' connector 2: ")
+    assert result.out.endswith("nothing is left to do\n")
+    assert result.out.count("\n") == 1
     assert not thor.emulator.charges
 
 
@@ -42,8 +42,8 @@ def test_stop_without_transaction(thor: Thor, run: Run, charge: list[object]) ->
     ("answer", "status", "start", "end"),
     [
         ("NotInTransaction", 0, "rejected: ", "nothing is left to do"),
-        ("WrongTransaction", 1, "rejected: ", "the same would be refused again"),
-        ("APIKeyNotFound", 1, "rejected: ", "the same would be refused again"),
+        ("WrongTransaction", 1, "rejected: ", "the same command would be refused again"),
+        ("APIKeyNotFound", 1, "rejected: ", "the same command would be refused again"),
         ("TooManyRequests", 1, "rejected: ", "send it again"),
         (ScriptedAnswer(drop=True), 1, "indeterminate: ", "before you send it again"),
     ],
@@ -52,19 +52,19 @@ def test_stop_not_relayed(
     thor: Thor, run: Run, charge: list[object], answer: Any, status: int, start: str, end: str
 ) -> None:
     thor.emulator.script(answer)
-    said = run(*charge)
-    assert (said.status, said.err) == (status, "")
-    assert said.out.startswith(start)
-    assert said.out.endswith(f"{end}\n")
-    assert said.out.count("\n") == 1
+    result = run(*charge)
+    assert (result.status, result.err) == (status, "")
+    assert result.out.startswith(start)
+    assert result.out.endswith(f"{end}\n")
+    assert result.out.count("\n") == 1
 
 
-def test_stop_that_finds_nobody(thor: Thor, run: Run, charge: list[object]) -> None:
+def test_stop_without_a_connection(thor: Thor, run: Run, charge: list[object]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    said = run(*charge, "--base-url", f"http://127.0.0.1:{port}")
-    assert said.status == 1
-    assert said.out.startswith("not_sent: ")
+    result = run(*charge, "--base-url", f"http://127.0.0.1:{port}")
+    assert result.status == 1
+    assert result.out.startswith("not_sent: ")
     assert thor.requests == 0
 
 
@@ -87,7 +87,36 @@ def test_a_name_that_the_terminal_cannot_show(
 def test_stop_interrupted(thor: Thor, start: Start, charge: list[object]) -> None:
     thor.emulator.always(ScriptedAnswer(delay=30))
     process = start(*charge)
-    thor.saw(requests=1)
-    said = interrupt(process)
-    assert (said.status, said.err) == (130, "thor-async: interrupted\n")
-    assert said.out.startswith("indeterminate: chargebox 'A' connector 2: ")
+    thor.wait_for_requests(1)
+    result = interrupt(process)
+    assert (result.status, result.err) == (130, "thor-async: interrupted\n")
+    assert result.out.startswith("indeterminate: chargebox 'A' connector 2: ")
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_stop_and_wait(thor: Thor, run: Run) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    result = run("stop", "A", 1, TAG, "--wait", 5)
+    assert result.status == 0
+    assert ": stopped (seen in the running list, then absent " in result.out
+    assert result.out.endswith("nothing is left to do\n")
+    assert result.out.count("\n") == 1
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_stop_that_the_chargebox_refuses(thor: Thor, run: Run) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    thor.emulator.behaviours["A"] = Behaviour(refuses=1.0)
+    result = run("stop", "A", 1, TAG, "--transaction", 5, "--wait", 1.5)
+    assert result.status == 1
+    assert result.out.startswith("relayed: ")
+    assert ": still running (" in result.out
+    assert result.out.endswith("check whether the charge still runs before you send it again\n")
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_pin_where_no_charge_runs(thor: Thor, run: Run) -> None:
+    thor.emulator.start_charge("A", 2, TAG, 5)
+    result = run("stop", "A", 1, TAG, "--pin")
+    assert (result.status, thor.requests) == (1, 0)
+    assert "no charge runs there" in result.out

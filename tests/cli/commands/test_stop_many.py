@@ -1,4 +1,4 @@
-"""`stop-many`: what goes out, and what is told."""
+"""`stop-many`: what it sends, what it writes, and its exit status."""
 
 from __future__ import annotations
 
@@ -13,23 +13,34 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.cli.conftest import HEADER, Run, Start, Thor, finish, interrupt, lose_the_first
+from tests.cli.conftest import (
+    HEADER,
+    Fleet,
+    Run,
+    Start,
+    Thor,
+    drop_first_outcome,
+    finish,
+    interrupt,
+)
 from tests.conftest import TAG
 from thor_async.cli.input.command_file import read_command_file
-from thor_async.emulator import Faults, ScriptedAnswer
+from thor_async.emulator import Behaviour, Faults, ScriptedAnswer
+
+ELSEWHERE = ("--base-url", "https://thor.example")
 
 
-def test_stop_many(thor: Thor, run: Run, fleet: Callable[[int], Path]) -> None:
+def test_stop_many(thor: Thor, run: Run, fleet: Fleet) -> None:
     path = fleet(100)
     thor.emulator.fill(read_command_file(str(path)))
-    said = run("stop-many", path)
-    assert said.status == 0
-    assert sorted(record["index"] for record in said.records) == list(range(100))
-    assert {record["verdict"] for record in said.records} == {"relayed"}
-    by_index = {record["index"]: record for record in said.records}
+    result = run("stop-many", path)
+    assert result.status == 0
+    assert sorted(record["index"] for record in result.records) == list(range(100))
+    assert {record["verdict"] for record in result.records} == {"relayed"}
+    by_index = {record["index"]: record for record in result.records}
     assert by_index[7]["chargebox"] == "box-7"
     assert by_index[7]["transaction"] == 8
-    *progress, _, table, _, _, slowest, summary = said.err.splitlines()
+    *progress, _, table, _, _, slowest, summary = result.err.splitlines()
     assert [line.split(":")[0] for line in progress] == [f"{n} of 100" for n in range(10, 101, 10)]
     assert progress[1].startswith("20 of 100: 20 relayed; ")
     assert progress[1].endswith(" s left")
@@ -49,44 +60,40 @@ def test_stop_many_from_standard_input(
     assert not thor.emulator.charges
 
 
-def test_stop_many_with_something_left_to_do(
-    thor: Thor, run: Run, fleet: Callable[[int], Path]
-) -> None:
+def test_stop_many_with_something_left_to_do(thor: Thor, run: Run, fleet: Fleet) -> None:
     path = fleet(4)
     thor.emulator.fill(read_command_file(str(path)))
     thor.emulator.script("ConnectorNotValid", chargebox="box-1")
     thor.emulator.script(ScriptedAnswer(drop=True), chargebox="box-2")
-    said = run("stop-many", path, "--base-url", thor.base_url)
-    steps = {record["chargebox"]: record["next_step"] for record in said.records}
-    assert said.status == 1
+    result = run("stop-many", path, "--base-url", thor.base_url)
+    steps = {record["chargebox"]: record["next_step"] for record in result.records}
+    assert result.status == 1
     assert steps == {"box-0": "done", "box-1": "fix", "box-2": "check", "box-3": "done"}
-    assert "4 of 4 commands: 2 done, " in said.err
-    assert "fix: correct the data or the account" in said.err
-    assert "check: look whether the charge still runs" in said.err
+    assert "4 of 4 commands: 2 done, " in result.err
+    assert "fix: correct the data or the account" in result.err
+    assert "check: check whether the charge still runs" in result.err
 
 
-def test_stop_many_of_nothing(thor: Thor, run: Run, fleet: Callable[[int], Path]) -> None:
-    said = run("stop-many", fleet(0))
-    assert said == (0, "", "thor-async: 0 of 0 commands: nothing to do\n")
+def test_stop_many_of_nothing(thor: Thor, run: Run, fleet: Fleet) -> None:
+    result = run("stop-many", fleet(0))
+    assert result == (0, "", "thor-async: 0 of 0 commands: nothing to do\n")
 
 
-def test_stop_many_that_gives_up_says_how_many_are_left(
-    thor: Thor, run: Run, fleet: Callable[[int], Path]
-) -> None:
+def test_stop_many_that_gives_up_says_how_many_are_left(thor: Thor, run: Run, fleet: Fleet) -> None:
     thor.emulator.api_key = "renewed"
-    said = run("stop-many", fleet(500))
-    left = 500 - len(said.records)
-    assert said.status == 1
+    result = run("stop-many", fleet(500))
+    left = 500 - len(result.records)
+    assert result.status == 1
     assert thor.requests <= 32
     assert left >= 400
-    summary, advice, gave_up = said.err.splitlines()[-3:]
+    summary, advice, gave_up = result.err.splitlines()[-3:]
     assert gave_up.endswith(f"APIKeyNotFound: {left} of 500 commands were not sent")
     assert summary.startswith(f"thor-async: {500 - left} of 500 commands: ")
     assert advice.startswith("thor-async: fix: ")
 
 
-def test_stop_many_interrupted_tells_what_it_knows(
-    thor: Thor, start: Start, fleet: Callable[[int], Path]
+def test_stop_many_interrupted_twice_writes_what_is_known(
+    thor: Thor, start: Start, fleet: Fleet
 ) -> None:
     path = fleet(100)
     thor.emulator.fill(read_command_file(str(path)))
@@ -95,95 +102,187 @@ def test_stop_many_interrupted_tells_what_it_knows(
     process = start("stop-many", path)
     assert process.stdout
     first = process.stdout.readline()  # written at once, not when the buffer is full
-    thor.saw(requests=33)
+    thor.wait_for_requests(33)
     process.send_signal(signal.SIGINT)
     assert process.stderr
-    while "Ctrl-C again ends what is in flight at once" not in process.stderr.readline():
+    while "press Ctrl-C again to end the requests in flight" not in process.stderr.readline():
         assert process.poll() is None  # it waits for what is in flight
-    said = interrupt(process)
+    result = interrupt(process)
     assert msgspec.json.decode(first)["chargebox"] == "box-0"
-    assert Counter(record["verdict"] for record in said.records) == {"indeterminate": 32}
-    assert {record["message"] for record in said.records} == {"cut off while it was in flight"}
-    assert said.status == 130
-    assert said.err.endswith("thor-async: interrupted: 67 of 100 commands were not sent\n")
+    assert Counter(record["verdict"] for record in result.records) == {"indeterminate": 32}
+    assert {record["message"] for record in result.records} == {"cut off while it was in flight"}
+    assert result.status == 130
+    assert result.err.endswith("thor-async: interrupted: 67 of 100 commands were not sent\n")
 
 
 def test_the_first_interrupt_waits_for_what_is_in_flight(
-    thor: Thor, start: Start, fleet: Callable[[int], Path]
+    thor: Thor, start: Start, fleet: Fleet
 ) -> None:
     path = fleet(100)
     thor.emulator.fill(read_command_file(str(path)))
-    thor.emulator.always(ScriptedAnswer(200, b"{}", effect=True, delay=0.5))
+    thor.emulator.always(ScriptedAnswer(200, b"{}", effect=True, delay=2.0))
     process = start("stop-many", path, "--max-in-flight", 7)
-    thor.saw(requests=7)
-    said = interrupt(process)
-    assert said.status == 130
+    thor.wait_for_requests(7)
+    result = interrupt(process)
+    assert result.status == 130
     assert thor.requests == 7
-    assert Counter(record["verdict"] for record in said.records) == {"relayed": 7}
-    assert "7 of 100 commands: 7 done" in said.err
+    assert Counter(record["verdict"] for record in result.records) == {"relayed": 7}
+    assert "7 of 100 commands: 7 done" in result.err
 
 
-def test_stop_many_into_a_closed_pipe(
-    thor: Thor, start: Start, fleet: Callable[[int], Path]
-) -> None:
+def test_stop_many_into_a_closed_pipe(thor: Thor, start: Start, fleet: Fleet) -> None:
     path = fleet(300)
     thor.emulator.faults = Faults(latency=(0.05, 0.05))
     reading, writing = os.pipe()
     process = start("stop-many", path, stdout=writing)
     os.close(writing)
     os.close(reading)
-    said = finish(process)
-    assert said.status == 1
-    line = said.err.splitlines()[-1]
+    result = finish(process)
+    assert result.status == 1
+    line = result.err.splitlines()[-1]
     rest, lost = (int(word) for word in line.split() if word.isdecimal() and word != "300")
     assert rest + lost == 300
     assert 1 <= thor.requests <= lost <= 128
 
 
-def test_stop_many_while_nobody_listens_to_its_errors(
-    thor: Thor, start: Start, fleet: Callable[[int], Path]
-) -> None:
+def test_stop_many_with_a_closed_standard_error(thor: Thor, start: Start, fleet: Fleet) -> None:
     path = fleet(50)
     thor.emulator.fill(read_command_file(str(path)))
     reading, writing = os.pipe()
     process = start("stop-many", path, stderr=writing)
     os.close(writing)
     os.close(reading)
-    said = finish(process)
-    assert (said.status, len(said.records)) == (0, 50)
+    result = finish(process)
+    assert (result.status, len(result.records)) == (0, 50)
 
 
 def test_stop_many_does_not_call_a_missing_outcome_done(
-    thor: Thor, run: Run, fleet: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = fleet(10)
     thor.emulator.fill(read_command_file(str(path)))
-    lose_the_first(monkeypatch)
-    said = run("stop-many", path)
-    assert (said.status, len(said.records)) == (1, 9)
-    assert "9 of 10 commands: 9 done" in said.err
+    drop_first_outcome(monkeypatch)
+    result = run("stop-many", path)
+    assert (result.status, len(result.records)) == (1, 9)
+    assert "9 of 10 commands: 9 done" in result.err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_an_output_that_is_full(thor: Thor, start: Start, fleet: Callable[[int], Path]) -> None:
+def test_an_output_that_is_full(thor: Thor, start: Start, fleet: Fleet) -> None:
     with Path("/dev/full").open("w") as full:
-        said = finish(start("stop-many", fleet(1), stdout=full))
-    assert said.status == 1
+        result = finish(start("stop-many", fleet(1), stdout=full))
+    assert result.status == 1
     assert (
-        "thor-async: the output takes no more (No space left on device): "
-        "0 of 1 commands were not sent, and 1 of the outcomes could not be written\n" in said.err
+        "thor-async: cannot write the output (No space left on device): "
+        "0 of 1 commands were not sent, and 1 of the outcomes could not be written\n" in result.err
     )
 
 
 def test_an_interrupt_ends_the_wait_for_the_next_stop(
-    thor: Thor, start: Start, fleet: Callable[[int], Path]
+    thor: Thor, start: Start, fleet: Fleet
 ) -> None:
     path = fleet(10)
     thor.emulator.fill(read_command_file(str(path)))
     process = start("stop-many", path, "--over", 10_000)
     assert process.stdout
     first = process.stdout.readline()
-    said = interrupt(process)
+    result = interrupt(process)
     assert msgspec.json.decode(first)["verdict"] == "relayed"
-    assert (said.status, said.out, thor.requests) == (130, "", 1)
-    assert "interrupted: 9 of 10 commands were not sent" in said.err
+    assert (result.status, result.out, thor.requests) == (130, "", 1)
+    assert "interrupted: 9 of 10 commands were not sent" in result.err
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_pin_fills_in_the_transaction(thor: Thor, run: Run, write: Callable[..., Path]) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 77)
+    assert run("stop-many", write(HEADER, f"A,1,{TAG},"), "--pin").status == 0
+    (request,) = thor.emulator.ledger.requests
+    assert request.command is not None
+    assert request.command.transaction == 77
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_stop_many_and_wait(thor: Thor, run: Run, fleet: Fleet, tmp_path: Path) -> None:
+    path, output = fleet(20), tmp_path / "out.jsonl"
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.behaviours["box-3"] = Behaviour(refuses=1.0)
+    thor.emulator.script("NotInTransaction", chargebox="box-4")
+    thor.emulator.script("TooManyRequests", chargebox="box-5")
+    result = run("stop-many", path, "--wait", 1.5, "--output", output)
+    rows = {
+        line["chargebox"]: (line["verdict"], line["state"], line["next_step"])
+        for line in map(msgspec.json.decode, output.read_bytes().splitlines())
+        if "index" in line
+    }
+    assert result.status == 1
+    assert rows.pop("box-3") == ("relayed", "still_running", "check")
+    assert rows.pop("box-4") == ("rejected", "still_running", "check")
+    assert rows.pop("box-5") == ("rejected", "unconfirmed", "resend")
+    assert set(rows.values()) == {("relayed", "stopped", "done")}
+    assert "relayed   " in result.err
+    assert "  stopped  " in result.err
+    assert "20 of 20: " in result.err
+    assert " stopped" in result.err.split("20 of 20: ")[1].splitlines()[0]
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_a_charge_that_thor_says_is_over_is_done_without_proof(
+    thor: Thor, run: Run, fleet: Fleet
+) -> None:
+    path = fleet(1)
+    thor.emulator.add_chargebox("box-0")
+    result = run("stop-many", path, "--wait", 1.5)
+    (record,) = result.records
+    assert (record["code"], record["state"]) == ("NotInTransaction", "unconfirmed")
+    assert (record["next_step"], result.status) == ("done", 0)
+
+
+def test_within_ends_it(thor: Thor, run: Run, fleet: Fleet) -> None:
+    thor.emulator.always(ScriptedAnswer(delay=30))
+    result = run("stop-many", fleet(50), "--within", 1.5, "--max-in-flight", 5)
+    assert result.status == 1
+    assert Counter(record["verdict"] for record in result.records) == {"indeterminate": 5}
+    assert "45 of 50 commands were not sent" in result.err
+
+
+def test_attempts(thor: Thor, run: Run, fleet: Fleet) -> None:
+    thor.emulator.always("InternalServerError")
+    run("stop-many", fleet(3), "--attempts", 1)
+    assert thor.requests == 3
+
+
+def test_a_dry_run_needs_no_key_and_sends_nothing(
+    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("THOR_API_KEY")
+    output = tmp_path / "out.jsonl"
+    result = run("stop-many", fleet(3), "--dry-run", "--output", output, *ELSEWHERE)
+    assert (result.status, result.err, thor.requests) == (0, "", 0)
+    assert result.out == "would stop 3 charges at 3 chargeboxes through https://thor.example\n"
+    assert not output.exists()
+
+
+def test_a_dry_run_of_resume_says_what_is_left(
+    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path
+) -> None:
+    path, output = fleet(3), tmp_path / "out.jsonl"
+    thor.emulator.script("TooManyRequests")
+    run("stop-many", path, "--output", output)
+    before = output.read_bytes()
+    result = run("stop-many", path, "--output", output, "--resume", "--dry-run")
+    assert result.out.startswith("would stop 1 charges at 1 chargeboxes ")
+    assert result.out.endswith("\n2 others were settled by earlier runs\n")
+    assert (thor.requests, output.read_bytes()) == (3, before)
+
+
+def test_without_rows_there_is_no_question(remote_thor: Thor, run: Run, fleet: Fleet) -> None:
+    assert run("stop-many", fleet(0)).status == 0
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_more_than_at_most_sends_nothing_anywhere(
+    thor: Thor, run: Run, fleet: Fleet, yes: bool
+) -> None:
+    result = run("stop-many", fleet(4), "--at-most", 3, *(["--yes"] if yes else []))
+    assert (result.status, thor.requests) == (2, 0)
+    assert result.err == "thor-async: 4 charges are more than --at-most 3\n"

@@ -13,7 +13,7 @@ STOP = ["stop", "box-1", "2", TAG]
 
 
 @pytest.fixture(autouse=True)
-def _nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THOR_API_KEY", KEY)
     monkeypatch.setenv("THOR_BASE_URL", "http://127.0.0.1:1")
 
@@ -26,7 +26,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("level", "words"),
+    ("level", "expected"),
     [
         ("debug", ["DEBUG attempt:", "WARNING failed:"]),
         ("WARNING", ["WARNING failed:"]),
@@ -36,7 +36,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 )
 def test_the_log_is_shown_from_its_level_on(
     level: str,
-    words: list[str],
+    expected: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -44,12 +44,14 @@ def test_the_log_is_shown_from_its_level_on(
     log = logging.getLogger("thor_async")
     before = (log.level, list(log.handlers))
     assert main(STOP) == 1
-    told = lines(capsys)
-    assert [word in line for word, line in zip(words, told, strict=True)] == [True] * len(words)
+    logged = lines(capsys)
+    assert [word in line for word, line in zip(expected, logged, strict=True)] == [True] * len(
+        expected
+    )
     assert (log.level, log.handlers) == before
 
 
-def test_a_level_that_there_is_not_is_one_line_with_the_cure(
+def test_an_unknown_level_is_one_line_with_the_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("THOR_LOG", "loud")

@@ -1,4 +1,4 @@
-"""`--report`: what the page says, that nothing in it can act, and how a browser shows it."""
+"""`--report`: what the page says, that nothing in it can run, and how a browser shows it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from tests.cli.browser import browse
-from tests.cli.conftest import HEADER, Run, Start, Thor, interrupt
+from tests.cli.browser import MISSING, NEEDED, browse, find_chromium
+from tests.cli.conftest import HEADER, Fleet, Run, Start, Thor, interrupt
 from tests.conftest import KEY, TAG
 from thor_async.cli.input.command_file import read_command_file
 from thor_async.cli.report.page import ReportHeader, write_report
 from thor_async.cli.report.rows import ReportRow
 from thor_async.emulator import ScriptedAnswer
 
-Fleet = Callable[[int], Path]
 EVIL = "<script>document.title='evil'</script><img src=http://evil.example/>&\"'"
 
 
@@ -29,22 +29,22 @@ def page(tmp_path: Path) -> Path:
 
 
 def text(page: Path) -> str:
-    """What the page says, without its marks."""
+    """Returns the text of the page, without its tags."""
     body = page.read_text(encoding="utf-8").split("</style>")[1]
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", body)))
 
 
-def told(index: int, verdict: str = "relayed", **more: object) -> ReportRow:
+def make_row(index: int, verdict: str = "relayed", **more: object) -> ReportRow:
     step = {"relayed": "done", "not_sent": "resend"}.get(verdict, "check")
     line = {"line": index + 2, "index": index, "chargebox": f"box-{index}", "connector": 1}
     return msgspec.convert(line | {"verdict": verdict, "next_step": step} | more, ReportRow)
 
 
-def write(page: Path, story: list[ReportRow], trouble: str | None = None, left_out: int = 0) -> str:
-    asked = ReportHeader(
-        "fleet.csv", "d1ge57" * 10, "https://thor.example", len(story), left_out, trouble
+def write(page: Path, rows: list[ReportRow], failure: str | None = None, left_out: int = 0) -> str:
+    header = ReportHeader(
+        "fleet.csv", "d1ge57" * 10, "https://thor.example", len(rows), left_out, failure
     )
-    write_report(str(page), asked, story)
+    write_report(str(page), header, rows)
     return text(page)
 
 
@@ -58,13 +58,13 @@ def test_what_may_still_be_charging_comes_first(
     thor.emulator.script(ScriptedAnswer(drop=True), chargebox="box-3")
     thor.emulator.script("NotInTransaction", chargebox="box-4")
     output = tmp_path / "out.jsonl"
-    said = run("stop-many", path, "--skip-bad", "--output", output, "--report", page)
-    shown = text(page)
-    assert said.err.endswith(f"the report is in {page}\n")
-    assert "8 charges to stop" in shown
-    assert f"from {path} through {thor.base_url}" in shown
-    assert "1 bad rows of the file were left out" in shown
-    still, rest = shown.split("May still be charging: 2 ")[1].split(" When ")
+    result = run("stop-many", path, "--skip-bad", "--output", output, "--report", page)
+    content = text(page)
+    assert result.err.endswith(f"the report is in {page}\n")
+    assert "8 charges to stop" in content
+    assert f"from {path} through {thor.base_url}" in content
+    assert "1 bad rows of the file were left out" in content
+    still, rest = content.split("May still be charging: 2 ")[1].split(" When ")
     assert "5 more were handed on to their chargeboxes, which may still refuse" in still
     assert "box-2 connector 1, transaction 3 line 4, site: south rejected" in still
     assert "box-3 connector 1, transaction 4 line 5, site: north indeterminate" in still
@@ -79,39 +79,45 @@ def test_what_may_still_be_charging_comes_first(
 def test_confirmations_count_for_more_than_verdicts(page: Path) -> None:
     states = ["stopped", "refused", "still_running", "unconfirmed"]
     steps = ["done", "check", "check", "check"]
-    story = zip(states, steps, strict=True)
-    shown = write(page, [told(n, state=s, next_step=step) for n, (s, step) in enumerate(story)])
-    still = shown.split("May still be charging: 3 ")[1].split(" When ")[0]
+    rows = [
+        make_row(n, state=state, next_step=step)
+        for n, (state, step) in enumerate(zip(states, steps, strict=True))
+    ]
+    content = write(page, rows)
+    still = content.split("May still be charging: 3 ")[1].split(" When ")[0]
     assert "box-0" not in still
     assert [f"box-{n}" in still for n in (1, 2, 3)] == [True] * 3
-    assert "nobody looked" not in shown
+    assert "not watched" not in content
 
 
-def test_all_is_well(page: Path) -> None:
+def test_no_charge_may_still_be_charging(page: Path) -> None:
     write(
         page,
-        [told(0, "rejected", code="NotInTransaction", next_step="done"), told(1, state="stopped")],
+        [
+            make_row(0, "rejected", code="NotInTransaction", next_step="done"),
+            make_row(1, state="stopped"),
+        ],
     )
     assert "May still be charging: 0" in text(page)
     assert '<section class="calm">' in page.read_text()
 
 
-def test_rows_that_were_never_sent_are_told(
+def test_rows_that_were_never_sent_are_on_the_page(
     thor: Thor, start: Start, fleet: Fleet, page: Path
 ) -> None:
     path = fleet(60)
-    thor.emulator.always(ScriptedAnswer(200, b"{}", delay=0.3))
+    thor.emulator.always(ScriptedAnswer(200, b"{}", delay=2.0))
     process = start("stop-many", path, "--report", page, "--max-in-flight", 3)
-    thor.saw(requests=3)
+    thor.wait_for_requests(3)
     assert interrupt(process).status == 130
-    shown = text(page)
-    assert "60 charges to stop" in shown
-    assert "interrupted" in shown
-    assert "May still be charging: 57" in shown
-    assert shown.count("the run ended before it") >= 57
+    content = text(page)
+    assert "60 charges to stop" in content
+    assert "interrupted" in content
+    assert "May still be charging: 57" in content
+    assert content.count("the run ended before it was sent") >= 57
 
 
-def test_a_resumed_report_tells_the_last_of_each_row(
+def test_a_resumed_report_has_the_last_result_of_each_row(
     thor: Thor, run: Run, fleet: Fleet, page: Path, tmp_path: Path
 ) -> None:
     path, output = fleet(4), tmp_path / "out.jsonl"
@@ -125,9 +131,11 @@ def test_a_resumed_report_tells_the_last_of_each_row(
 
 def test_text_from_data_is_only_text(page: Path) -> None:
     ref = {EVIL: EVIL}
-    story = [told(n, "rejected", message=EVIL, chargebox=EVIL, ref=ref, state=EVIL) for n in (0, 1)]
-    shown = write(page, story, trouble=EVIL)
-    assert shown.count("document.title='evil'") >= 8
+    rows = [
+        make_row(n, "rejected", message=EVIL, chargebox=EVIL, ref=ref, state=EVIL) for n in (0, 1)
+    ]
+    content = write(page, rows, failure=EVIL)
+    assert content.count("document.title='evil'") >= 8
     html = page.read_text()
     assert "<script" not in html
     assert "<img" not in html
@@ -136,9 +144,9 @@ def test_text_from_data_is_only_text(page: Path) -> None:
 
 @pytest.mark.parametrize("ref", ["a-site", 7, ["x"], None])
 def test_any_ref(page: Path, ref: object) -> None:
-    shown = write(page, [told(0, ref=ref), told(1, ref=ref)])
+    content = write(page, [make_row(0, ref=ref), make_row(1, ref=ref)])
     expected = {"a-site": "By ref", 7: "ref: 7"}.get(ref, "") if ref != ["x"] else 'ref: ["x"]'
-    assert str(expected) in shown
+    assert str(expected) in content
 
 
 def test_a_report_that_cannot_be_written_at_the_end(
@@ -151,20 +159,30 @@ def test_a_report_that_cannot_be_written_at_the_end(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("thor_async.cli.commands.stop_many.write_report", write)
-    said = run("stop-many", path, "--report", page)
-    assert said.status == 1
-    assert len(said.records) == 2
-    assert f"cannot write {page} (No space left on device)" in said.err
+    result = run("stop-many", path, "--report", page)
+    assert result.status == 1
+    assert len(result.records) == 2
+    assert f"cannot write {page} (No space left on device)" in result.err
 
 
 # In a browser
 
 
-def big_story(count: int) -> list[ReportRow]:
-    """The worst that a night can leave: all of them may still be charging."""
+@pytest.mark.parametrize(("needed", "ending"), [("", pytest.skip), ("1", pytest.fail)])
+def test_without_chromium_a_test_is_skipped_unless_it_is_needed(
+    needed: str, ending: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv(NEEDED, needed)
+    with pytest.raises(ending.Exception, match=re.escape(MISSING)):
+        find_chromium()
+
+
+def make_rows(count: int) -> list[ReportRow]:
+    """The worst case: every charge may still be running."""
     dice = random.Random(1)
     return [
-        told(
+        make_row(
             n,
             dice.choice(["not_sent", "indeterminate", "rejected"]),
             at=f"2026-01-31T18:{n * 30 // count:02}:{dice.randrange(60):02}.000Z",
@@ -178,7 +196,7 @@ def big_story(count: int) -> list[ReportRow]:
 
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_ten_thousand_rows_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
-    write(page, big_story(10_000))
+    write(page, make_rows(10_000))
     async with browse(tmp_path / "chromium", width, 844) as tab:
         await tab.go(page)
         assert await tab.work() < 1.0
@@ -192,8 +210,8 @@ async def test_ten_thousand_rows_in_a_browser(page: Path, tmp_path: Path, width:
         assert await tab.ask("document.querySelectorAll('rect').length") > 60
 
 
-async def test_nothing_in_the_page_acts(page: Path, tmp_path: Path) -> None:
-    write(page, [told(0, "rejected", message=EVIL, chargebox=EVIL, ref={EVIL: EVIL})] * 2)
+async def test_nothing_in_the_page_runs(page: Path, tmp_path: Path) -> None:
+    write(page, [make_row(0, "rejected", message=EVIL, chargebox=EVIL, ref={EVIL: EVIL})] * 2)
     async with browse(tmp_path / "chromium", 1280, 844) as tab:
         await tab.go(page)
         assert await tab.ask("document.title") == "Stopped charges"

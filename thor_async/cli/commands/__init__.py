@@ -1,1 +1,1 @@
-"""The commands of `thor-async`, one module each."""
+"""The commands of `thor-async`: each has a module of its name with a function `run`."""

@@ -1,4 +1,4 @@
-"""`thor-async check`: whether this machine can stop charges, found out without touching one."""
+"""`thor-async check`: checks whether this machine can stop charges, without touching one."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ _CURES: tuple[tuple[type[ThorError], str], ...] = (
         "enter the address from which this machine reaches Thor in the dashboard, page Development",
     ),
     (TooManyRequests, "wait a minute and check again"),
-    (ServerError, "Thor itself is in trouble: check again later"),
-    (UnexpectedResponse, "what answers there is not Thor: look at the address, and for a proxy"),
+    (ServerError, "Thor has a fault: check again later"),
+    (UnexpectedResponse, "the answer is not Thor's: check the address, and look for a proxy"),
 )
-_NOT_SENT = {
-    "dns": "no such host: look at the address and at this machine's DNS",
-    "tls": "its certificate is not trusted: look at the address, and for a proxy that breaks TLS",
-    "connect": "nobody answers there: look at the address, the network and the firewall",
+_NOT_SENT_CURES = {
+    "dns": "the host was not found: check the address and this machine's DNS",
+    "tls": "its certificate is not trusted: check the address, and look for a proxy that breaks "
+    "TLS",
+    "connect": "no connection: check the address, the network and the firewall",
 }
 
 Finding = tuple[bool, str]
+"""Whether a check passed, and a sentence about it."""
 
 
-def check(args: argparse.Namespace) -> int:
-    """Prints a line for each finding, each bad one with its cure; 0 when all are good."""
+def run(args: argparse.Namespace) -> int:
+    """Prints a line for each check, with the cure if it failed; 0 if all passed."""
     client = make_client(args)
     stops, lists = find_addresses(args)
     print(f"ok    stops go to {stops}, lists come from {lists}")
@@ -53,24 +55,24 @@ def check(args: argparse.Namespace) -> int:
 
 
 async def _check(client: ThorClient) -> int:
-    is_good = True
+    all_passed = True
     async with client as thor:
-        for step in (_running, _stop_nothing):
-            good, text = await step(thor)
-            print(f"{'ok   ' if good else 'FAIL '} {text}", flush=True)
-            is_good = is_good and good
-    return 0 if is_good else 1
+        for check in (_check_list, _check_stop):
+            passed, text = await check(thor)
+            print(f"{'ok   ' if passed else 'FAIL '} {text}", flush=True)
+            all_passed = all_passed and passed
+    return 0 if all_passed else 1
 
 
-async def _running(thor: ThorClient) -> Finding:
+async def _check_list(thor: ThorClient) -> Finding:
     try:
         charges = await thor.running_charges()
     except ThorError as error:
-        return False, f"no list of running charges: {error}: {_cure(error)}"
+        return False, f"no list of running charges: {error}: {_find_cure(error)}"
     if not charges:
         return True, (
-            "the list of running charges is empty: if some do run, it is another account's or "
-            "another address's, and proves nothing"
+            "the list of running charges is empty: this proves nothing; if charges do run, the "
+            "list is of another account or another address"
         )
     return True, "; ".join(_describe(charges))
 
@@ -80,27 +82,27 @@ def _describe(charges: list[RunningCharge]) -> Iterator[str]:
     hidden = sum(charge.id_tag is None for charge in charges)
     yield f"{len(charges):,} charges run at {len(chargeboxes):,} chargeboxes"
     if hidden:
-        yield f"of {hidden:,} the list hides the id_tag, which a stop needs: see running --tags"
+        yield f"the list hides the id_tag of {hidden:,}, and a stop needs it: see running --tags"
 
 
-async def _stop_nothing(thor: ThorClient) -> Finding:
-    """Asks to stop a charge at a chargebox whose name was made up just now."""
+async def _check_stop(thor: ThorClient) -> Finding:
+    """Sends a stop for a chargebox with a random name, which does not exist."""
     name = secrets.token_hex(8)
     try:
         await thor.stop_charge(StopCharge(f"check-{name}", 1, name))
     except ChargeboxNotFound:
         return True, "a stop at a chargebox that does not exist was answered ChargeboxNotFound"
     except ThorError as error:
-        return False, f"a stop was not answered as it should be: {error.message}: {_cure(error)}"
+        return False, f"unexpected answer to a stop: {error.message}: {_find_cure(error)}"
     return False, (
-        "a stop at a chargebox that does not exist was relayed: what answers there is not Thor"
+        "a stop at a chargebox that does not exist was relayed: the answer is not Thor's"
     )
 
 
-def _cure(error: ThorError) -> str:
+def _find_cure(error: ThorError) -> str:
     if isinstance(error, NotSentError):
-        return _NOT_SENT.get(error.reason, "check again later")
+        return _NOT_SENT_CURES.get(error.reason, "check again later")
     for kind, cure in _CURES:
         if isinstance(error, kind):
             return cure
-    return "not what Thor documents: look at the address, and ask Thor's support"
+    return "Thor does not document this: check the address, and ask Thor's support"

@@ -1,4 +1,4 @@
-"""`thor-async running`: the charges that run now, as `stop-many` takes them."""
+"""`thor-async running`: lists the running charges in the format that `stop-many` reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -27,69 +27,71 @@ _MASKED = "***"
 Row = dict[str, Any]
 
 
-class Tags:
-    """The id_tags of a file: by transaction, or by connector where a row has no transaction."""
+class TagFile:
+    """The id_tags of a file; a row without a transaction is for every charge of its connector."""
 
     def __init__(self, path: str | None) -> None:
         commands = () if path is None else read_command_file(path)
-        self._known = {
+        self._tags = {
             (command.chargebox, command.connector, command.transaction): command.id_tag
             for command in commands
         }
 
     def find(self, charge: RunningCharge) -> str | None:
-        place = charge.chargebox, charge.connector
-        return self._known.get((*place, charge.transaction), self._known.get((*place, None)))
+        connector = charge.chargebox, charge.connector
+        default = self._tags.get((*connector, None))
+        return self._tags.get((*connector, charge.transaction), default)
 
 
-def running(args: argparse.Namespace) -> int:
-    """Prints the running charges; 1 when some had to be left out."""
+def run(args: argparse.Namespace) -> int:
+    """Prints the running charges; 1 if some were left out."""
     client = make_client(args)
-    tags = Tags(args.tags)
-    wanted = _read_names(args.chargeboxes)
+    tag_file = TagFile(args.tags)
+    chargeboxes = _read_chargeboxes(args.chargeboxes)
     try:
-        charges, aliases = asyncio.run(_ask(client, is_named=args.alias is not None))
+        charges, aliases = asyncio.run(_read_lists(client, with_aliases=args.alias is not None))
     except ThorError as error:
-        raise UsageError(f"no list: {error.message}: thor-async check says more") from None
-    rows = list(_rows(charges, aliases, tags, args.alias, wanted))
-    whole = [row for row in rows if row["id_tag"] is not None]
-    _write(whole, _as_json if args.jsonl else _as_csv)
+        raise UsageError(
+            f"no list: {error.message}: run thor-async check to find the cause"
+        ) from None
+    selected = (c for c in charges if chargeboxes is None or c.chargebox in chargeboxes)
+    rows = list(_make_rows(selected, aliases, tag_file, args.alias))
+    complete = [row for row in rows if row["id_tag"] is not None]
+    _write(complete, as_json=args.jsonl)
     for row in rows:
         if row["id_tag"] is None:
-            where = f"chargebox {row['chargebox']!r} connector {row['connector']}"
             print_error(
-                f"{where} transaction {row['transaction']}: no id_tag, left out: give it by --tags"
+                f"chargebox {row['chargebox']!r} connector {row['connector']} transaction "
+                f"{row['transaction'] or 'unknown'}: no id_tag, left out: give it by --tags"
             )
-    return 0 if len(whole) == len(rows) else 1
+    return 0 if len(complete) == len(rows) else 1
 
 
-async def _ask(
-    client: ThorClient, *, is_named: bool
+async def _read_lists(
+    client: ThorClient, *, with_aliases: bool
 ) -> tuple[list[RunningCharge], dict[str, str | None]]:
     async with client as thor:
         charges = await thor.running_charges()
-        chargeboxes = await thor.chargeboxes() if is_named else []
+        chargeboxes = await thor.chargeboxes() if with_aliases else []
     return charges, {chargebox.id: chargebox.alias for chargebox in chargeboxes}
 
 
-def _rows(
+def _make_rows(
     charges: Iterable[RunningCharge],
     aliases: dict[str, str | None],
-    tags: Tags,
+    tag_file: TagFile,
     glob: str | None,
-    wanted: set[str] | None,
 ) -> Iterator[Row]:
+    """Yields the charges at chargeboxes whose alias matches `glob`, if that is given."""
     for charge in charges:
         alias = aliases.get(charge.chargebox)
         if glob is not None and not fnmatchcase((alias or "").casefold(), glob.casefold()):
-            continue
-        if wanted is not None and charge.chargebox not in wanted:
             continue
         started = charge.date_started
         yield {
             "chargebox": charge.chargebox,
             "connector": charge.connector,
-            "id_tag": charge.id_tag or tags.find(charge),
+            "id_tag": charge.id_tag or tag_file.find(charge),
             "transaction": charge.transaction,
             "alias": alias,
             "date_started": None if started is None else started.isoformat(timespec="seconds"),
@@ -97,35 +99,38 @@ def _rows(
         }
 
 
-def _read_names(path: str | None) -> set[str] | None:
-    """The chargeboxes of a file, one a line."""
+def _read_chargeboxes(path: str | None) -> set[str] | None:
+    """Returns the chargeboxes of a file, one on each line; None without a file."""
     if path is None:
         return None
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8"
-        raise UsageError(f"cannot read {path} ({why}): give one chargebox a line") from None
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UsageError(
+            f"cannot read {path} ({reason}): give a file with one chargebox on each line"
+        ) from None
     return {line.strip() for line in text.splitlines() if line.strip()}
 
 
-def _write(rows: Iterable[Row], form: Callable[[Iterable[Row]], str]) -> None:
+def _write(rows: Iterable[Row], *, as_json: bool) -> None:
     if sys.stdout.isatty():
-        # On a screen they are of no use, and everybody can read them there.
+        # Other people can read a screen.
         rows = [row | {"id_tag": _MASKED} for row in rows]
         print_error(
-            "id_tags are masked on a terminal: send this to a file, or to thor-async stop-many -"
+            "id_tags are masked on a terminal: send the output to a file, or to "
+            "thor-async stop-many -"
         )
-    sys.stdout.write(form(rows))
+    if as_json:
+        text = "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
+    else:
+        text = _format_csv(rows)
+    sys.stdout.write(text)
 
 
-def _as_csv(rows: Iterable[Row]) -> str:
+def _format_csv(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _as_json(rows: Iterable[Row]) -> str:
-    return "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)

@@ -1,4 +1,4 @@
-"""`thor-async worker`: serves the commands of a NATS subject until it is told to end."""
+"""`thor-async worker`: serves the commands of a NATS subject until a signal ends it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ..errors import UsageError
 LOG = logging.getLogger("thor_async.worker")
 
 
-def worker(args: argparse.Namespace) -> int:
-    """Runs until SIGTERM or Ctrl-C, then ends what is in hand."""
+def run(args: argparse.Namespace) -> int:
+    """Serves until SIGTERM or Ctrl-C, then completes the commands in progress."""
     broker = NatsBroker(
         args.nats,
         logger=None,
         graceful_timeout=args.drain,
-        # Once it had given up it would be a worker that does nothing.
+        # A broker that has given up serves nothing, and the process would still run.
         max_reconnect_attempts=-1,
-        error_cb=_told_of,
+        error_cb=_log_nats_error,
     )
     try:
-        made = add_worker(
+        worker = add_worker(
             broker,
-            make_client(args, _telemetry()),
+            make_client(args, _make_telemetry()),
             stream=args.stream,
             subject=args.subject,
             dead_letter=args.dead_letter,
@@ -45,48 +45,48 @@ def worker(args: argparse.Namespace) -> int:
             confirm=args.confirm,
             health_file=args.health_file and Path(args.health_file),
         )
-        asyncio.run(_run(broker, made))
+        asyncio.run(_serve(broker, worker))
     except (ValueError, RuntimeError, nats.errors.Error) as error:
         raise UsageError(str(error)) from None
     return 0
 
 
-async def _run(broker: NatsBroker, made: StopWorker) -> None:
-    ended = asyncio.Event()
+async def _serve(broker: NatsBroker, worker: StopWorker) -> None:
+    stop_signal = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop_signal.set)
     async with contextlib.AsyncExitStack() as stack:
-        opening = asyncio.create_task(_open(stack, broker, made))
-        ending = asyncio.create_task(ended.wait())
-        await asyncio.wait([opening, ending], return_when=asyncio.FIRST_COMPLETED)
-        if ended.is_set():
-            # NATS may not be there for a long time yet.
-            opening.cancel()
+        start = asyncio.create_task(_start(stack, broker, worker))
+        stop = asyncio.create_task(stop_signal.wait())
+        await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
+        if stop_signal.is_set():
+            # The start waits for NATS, without a limit.
+            start.cancel()
         try:
-            await opening
+            await start
             LOG.info("serving")
-            await ended.wait()
+            await stop_signal.wait()
             LOG.info("draining")
         except asyncio.CancelledError:
             return
         finally:
-            ending.cancel()
+            stop.cancel()
             await broker.stop()
 
 
-async def _open(stack: contextlib.AsyncExitStack, broker: NatsBroker, made: StopWorker) -> None:
-    await stack.enter_async_context(made.lifespan())
+async def _start(stack: contextlib.AsyncExitStack, broker: NatsBroker, worker: StopWorker) -> None:
+    await stack.enter_async_context(worker.lifespan())
     await broker.start()
 
 
-async def _told_of(error: Exception) -> None:
+async def _log_nats_error(error: Exception) -> None:
     LOG.warning("NATS: %s", type(error).__name__)
 
 
-def _telemetry() -> OnEvent:
-    """Spans and metrics where the extra `otel` is installed: the global providers decide."""
+def _make_telemetry() -> OnEvent:
+    """Returns spans and metrics if the extra `otel` is installed; global providers export them."""
     if importlib.util.find_spec("opentelemetry") is None:
         return None
-    from thor_async.otel import Telemetry  # noqa: PLC0415 - only where it is
+    from thor_async.otel import Telemetry  # noqa: PLC0415 - needs the extra
 
     return Telemetry()

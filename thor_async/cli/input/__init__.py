@@ -1,1 +1,1 @@
-"""Reads and checks the files that commands are given."""
+"""Reads and checks files of commands."""

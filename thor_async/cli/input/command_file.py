@@ -1,11 +1,12 @@
-"""Fleet files: the charges to stop, each row of them checked before any is used."""
+"""Files of charges to stop: every row is checked before the first one is used."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,80 +14,83 @@ import msgspec
 from thor_async import StopCharge
 
 from ..errors import UsageError
-from .row_parsers import Reader, Record, find_reader
-
-_MARK = b"\xef\xbb\xbf"
+from .row_parsers import RowParser, RowSpan, find_parser
 
 
 class CommandFile:
-    """The good rows of a file, in their order, exact duplicates once.
+    """The usable rows of a file as commands, in the file's order, exact duplicates once.
 
-    A command is made from the file's bytes each time that it is asked for: what is kept beside
-    these are 24 bytes a row, however many rows there are. `digest` is the SHA-256 of the bytes,
-    `bad` a sentence for each row that cannot be used, `repeated` the lines of the duplicates.
+    Each access parses the row again from the file's bytes: beside these, a row needs 24 bytes.
+    `digest` is the SHA-256 of the file, `bad_rows` has a message for each row that cannot be used,
+    `duplicate_lines` the line numbers of the duplicates, and `longest_row` is in bytes.
     """
 
     def __init__(self, name: str, content: bytes) -> None:
         self.digest = hashlib.sha256(content).hexdigest()
-        self._content = content.removeprefix(_MARK)
+        self._content = content.removeprefix(codecs.BOM_UTF8)
         self._starts, self._ends, self._lines = array("Q"), array("Q"), array("Q")
-        self.bad: list[str] = []
-        self.repeated: list[int] = []
-        self.longest = 0
-        self._reader = _find_reader(name, self._content)
-        self._check(name)
+        self.bad_rows: list[str] = []
+        self.duplicate_lines: list[int] = []
+        self.longest_row = 0
+        self._parser = _find_parser(name, self._content)
+        self._check_rows(name)
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def __getitem__(self, index: int) -> StopCharge:
-        """The command of a row, counted from 0."""
-        return self._read(self._starts[index], self._ends[index])
+        """Returns the command of a row; the first row has index 0."""
+        return self._parse(self._starts[index], self._ends[index])
 
     def __iter__(self) -> Iterator[StopCharge]:
         return map(self.__getitem__, range(len(self)))
 
-    def line(self, index: int) -> int:
-        """On which line of the file the row begins, counted from 1."""
+    def line_number(self, index: int) -> int:
+        """Returns the line of the file on which a row begins; the first line is 1."""
         return self._lines[index]
 
-    def _check(self, name: str) -> None:
+    def count_chargeboxes(self, rows: Iterable[int]) -> int:
+        """Returns the number of different chargeboxes in these rows."""
+        return len({self[row].chargebox for row in rows})
+
+    def _check_rows(self, name: str) -> None:
         seen: set[bytes] = set()
-        for record in self._reader.records(self._content):
+        for span in self._parser.find_rows(self._content):
             try:
-                command = self._read(record.start, record.end)
+                command = self._parse(span.start, span.end)
             except ValueError as error:
-                self.bad.append(f"{name} line {record.line}: {error}")
+                self.bad_rows.append(f"{name} line {span.line}: {error}")
                 continue
-            known = len(seen)
-            # Digests, because the commands themselves would cost several times as much.
-            seen.add(hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest())
-            if len(seen) == known:
-                self.repeated.append(record.line)
+            # A digest needs a fraction of the memory of a command.
+            digest = hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()
+            if digest in seen:
+                self.duplicate_lines.append(span.line)
             else:
-                self._add(record)
+                seen.add(digest)
+                self._add(span)
 
-    def _add(self, record: Record) -> None:
-        self._starts.append(record.start)
-        self._ends.append(record.end)
-        self._lines.append(record.line)
-        self.longest = max(self.longest, record.end - record.start)
+    def _add(self, span: RowSpan) -> None:
+        self._starts.append(span.start)
+        self._ends.append(span.end)
+        self._lines.append(span.line)
+        self.longest_row = max(self.longest_row, span.end - span.start)
 
-    def _read(self, start: int, end: int) -> StopCharge:
-        return self._reader.command(self._content[start:end].decode())
+    def _parse(self, start: int, end: int) -> StopCharge:
+        return self._parser.parse(self._content[start:end].decode())
 
 
 def read_command_file(path: str, *, skip_bad: bool = False) -> CommandFile:
-    """The rows of a CSV or JSON lines file, or of standard input for `-`.
+    """Reads a CSV or JSON lines file, or standard input for `-`.
 
-    Raises BadInput, which names every bad row by its line, unless these are to be left out.
+    Raises UsageError with the line of every bad row, unless `skip_bad` leaves these rows out.
     """
     name = "standard input" if path == "-" else path
-    fleet = CommandFile(name, _read(name, path))
-    if fleet.bad and not skip_bad:
-        cure = f"correct the rows named here ({len(fleet.bad):,}), or leave them out by --skip-bad"
-        raise UsageError(*fleet.bad, f"nothing was sent: {cure}")
-    return fleet
+    command_file = CommandFile(name, _read(name, path))
+    bad_rows = command_file.bad_rows
+    if bad_rows and not skip_bad:
+        cure = f"correct the rows named here ({len(bad_rows):,}), or leave them out by --skip-bad"
+        raise UsageError(*bad_rows, f"nothing was sent: {cure}")
+    return command_file
 
 
 def _read(name: str, path: str) -> bytes:
@@ -96,10 +100,10 @@ def _read(name: str, path: str) -> bytes:
         raise UsageError(f"cannot read {name} ({error.strerror}): give a CSV file") from None
 
 
-def _find_reader(name: str, content: bytes) -> Reader:
+def _find_parser(name: str, content: bytes) -> RowParser:
     _check_encoding(name, content)
     try:
-        return find_reader(content)
+        return find_parser(content)
     except ValueError as error:
         line = content[: len(content) - len(content.lstrip())].count(b"\n") + 1
         raise UsageError(f"{name} line {line}: {error}") from None
@@ -112,5 +116,5 @@ def _check_encoding(name: str, content: bytes) -> None:
         line = content.count(b"\n", 0, error.start) + 1
     else:
         return
-    # Outside the handler: the error carries the whole content.
+    # Raised after the block: the decoding error holds the whole content.
     raise UsageError(f"{name} line {line}: not UTF-8: save it as CSV in UTF-8")

@@ -1,6 +1,6 @@
-"""One row of a file: a line of CSV or of JSON becomes a command, or a ValueError that says why not.
+"""Parses one row of a file, CSV or JSON, into a command; a ValueError names what is wrong.
 
-No message shows what may be an id_tag: in a row whose cells are shifted, any cell may be one.
+No message shows a value that may be an id_tag: if the cells of a row are shifted, any cell may be.
 """
 
 from __future__ import annotations
@@ -16,87 +16,91 @@ import msgspec
 
 from thor_async import StopCharge
 
-# All four must be there: a misspelt `transaction` would else be dropped in silence, and with it
-# what keeps a repeat from stopping the next driver's charge.
+# A header must have all four. A misspelt `transaction` would be ignored otherwise, and without the
+# transaction a repeated stop can end the next driver's charge.
 COLUMNS = ("chargebox", "connector", "id_tag", "transaction")
 NOT_AFTER = "not_after"
 
 _SEPARATORS = (",", ";", "\t")
 _BLANK = b' \t\r\n,;"'
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
-# Some programs pad their quoted cells.
-_PADDED = re.compile(r'" +(?=[,;\t\r\n]|$)')
+# Some programs write blanks between the closing quote of a cell and the separator.
+_PADDED_QUOTE = re.compile(r'" +(?=[,;\t\r\n]|$)')
 
 
-class Record(NamedTuple):
-    """A piece of a file: its bytes from `start` to `end`, the first of them on line `line`."""
+class RowSpan(NamedTuple):
+    """The place of a row in a file: its bytes from `start` to `end`; it begins on line `line`."""
 
     line: int
     start: int
     end: int
 
 
-class Reader(Protocol):
-    """How the rows of one file are found and read."""
+class RowParser(Protocol):
+    """Finds and parses the rows of one file."""
 
-    def records(self, content: bytes) -> Iterator[Record]:
-        """Every row that is not blank."""
+    def find_rows(self, content: bytes) -> Iterator[RowSpan]:
+        """Yields every row that is not blank."""
 
-    def command(self, text: str) -> StopCharge:
-        """The command that a row's text stands for."""
-
-
-def find_reader(content: bytes) -> Reader:
-    """JSON lines begin with a brace, everything else is CSV; ValueError for a bad header."""
-    return JsonLines() if content.lstrip()[:1] == b"{" else CsvRows(content)
+    def parse(self, text: str) -> StopCharge:
+        """Returns the command of a row, or raises ValueError."""
 
 
-def read_number(text: str) -> int | None:
-    """A whole number in ASCII digits, or None for anything else that Python would take for one."""
-    return int(text) if _NUMBER.fullmatch(text) else None
+def find_parser(content: bytes) -> RowParser:
+    """Returns the parser for a file: JSON lines if it begins with a brace, else CSV.
+
+    Raises ValueError for a bad CSV header.
+    """
+    return JsonLinesParser() if content.lstrip()[:1] == b"{" else CsvParser(content)
 
 
-class CsvRows:
-    """CSV with a header, its columns in any order, separated by commas, semicolons or tabs."""
+def parse_integer(text: str) -> int | None:
+    """Parses ASCII digits; returns None for other texts, also for those that `int` accepts."""
+    return int(text) if _INTEGER.fullmatch(text) else None
+
+
+class CsvParser:
+    """CSV with a header; columns in any order, separated by commas, semicolons or tabs."""
 
     def __init__(self, content: bytes) -> None:
         lines = (line[0] for line in _LINE.finditer(content))
-        first = next((line for line in lines if line.strip(_BLANK)), b"").decode()
-        self._separator = max(_SEPARATORS, key=lambda mark: _known(first, mark))
-        self._names = [name.strip() for name in _split(first, self._separator)]
-        _check_header(first, self._names)
-        self._extra = [
-            (place, name)
-            for place, name in enumerate(self._names)
+        header = next((line for line in lines if line.strip(_BLANK)), b"").decode()
+        self._separator = max(_SEPARATORS, key=lambda mark: _count_known_columns(header, mark))
+        self._names = [name.strip() for name in _split(header, self._separator)]
+        _check_header(header, self._names)
+        self._ref_columns = [
+            (position, name)
+            for position, name in enumerate(self._names)
             if name and name not in (*COLUMNS, NOT_AFTER)
         ]
 
-    def records(self, content: bytes) -> Iterator[Record]:
-        """Every row behind the header that is not blank."""
-        at = [0, 0]
+    def find_rows(self, content: bytes) -> Iterator[RowSpan]:
+        """Yields every row after the header that is not blank."""
+        read_lines, read_bytes = 0, 0
 
         def lines() -> Iterator[str]:
+            nonlocal read_lines, read_bytes
             for line in _LINE.finditer(content):
-                at[:] = at[0] + 1, line.end()
+                read_lines, read_bytes = read_lines + 1, line.end()
                 yield line[0].decode()
 
         reader = csv.reader(lines(), delimiter=self._separator, strict=True, skipinitialspace=True)
         is_header = True
         while True:
-            line, start = at[0] + 1, at[1]
+            line, start = read_lines + 1, read_bytes
             try:
                 is_blank = not any(map(str.strip, next(reader)))
             except StopIteration:
                 return
             except csv.Error:
-                is_blank = False  # what is wrong with it is said when it is read
+                is_blank = False  # `parse` raises an error that names the problem
             if not is_blank and not is_header:
-                yield Record(line, start, at[1])
+                yield RowSpan(line, start, read_bytes)
             is_header = is_header and is_blank
 
-    def command(self, text: str) -> StopCharge:
-        """The command of one row."""
+    def parse(self, text: str) -> StopCharge:
+        """Returns the command of a row, or raises ValueError."""
         cells = [cell.strip() for cell in _split(text, self._separator)]
         if len(cells) != len(self._names):
             raise ValueError(
@@ -106,25 +110,25 @@ class CsvRows:
         chargebox, connector, id_tag, transaction = (by_name[name] for name in COLUMNS)
         return StopCharge(
             chargebox,
-            _whole("connector", connector),
+            _parse_number("connector", connector),
             id_tag,
-            _whole("transaction", transaction) if transaction else None,
-            ref={name: cells[place] for place, name in self._extra} or None,
-            not_after=_moment(by_name.get(NOT_AFTER)),
+            _parse_number("transaction", transaction) if transaction else None,
+            ref={name: cells[position] for position, name in self._ref_columns} or None,
+            not_after=_parse_time(by_name.get(NOT_AFTER)),
         )
 
 
-class JsonLines:
-    """JSON lines: one object each, with the fields of a StopCharge; others go into its `ref`."""
+class JsonLinesParser:
+    """JSON lines: each an object with the fields of a StopCharge; other fields become its `ref`."""
 
-    def records(self, content: bytes) -> Iterator[Record]:
-        """Every line that is not blank."""
+    def find_rows(self, content: bytes) -> Iterator[RowSpan]:
+        """Yields every line that is not blank."""
         for number, line in enumerate(_LINE.finditer(content), 1):
             if line[0].strip():
-                yield Record(number, line.start(), line.end())
+                yield RowSpan(number, line.start(), line.end())
 
-    def command(self, text: str) -> StopCharge:
-        """The command of one line."""
+    def parse(self, text: str) -> StopCharge:
+        """Returns the command of a line, or raises ValueError."""
         try:
             fields = msgspec.json.decode(text, type=dict[str, Any])
         except (ValueError, RecursionError) as error:
@@ -132,36 +136,38 @@ class JsonLines:
         missing = [name for name in COLUMNS[:3] if name not in fields]
         if missing:
             raise ValueError(f"no {', '.join(missing)}: add it")
-        known = {name: fields.pop(name, None) for name in COLUMNS}
-        moment = fields.pop(NOT_AFTER, None)
+        command_fields = {name: fields.pop(name, None) for name in COLUMNS}
+        not_after = fields.pop(NOT_AFTER, None)
         ref = fields.pop("ref", None)
         if ref is not None and fields:
             raise ValueError(f"ref beside {', '.join(map(repr, fields))}: put these into ref")
         return StopCharge(
-            **known, ref=fields or ref, not_after=None if moment is None else _moment(str(moment))
+            **command_fields,
+            ref=fields or ref,
+            not_after=None if not_after is None else _parse_time(str(not_after)),
         )
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The cells of one row. Strict: a quote that is never closed would swallow the next rows."""
+    """Splits a row into cells. Strict, because an unclosed quote would swallow the next rows."""
     try:
-        return _cells(text, separator)
+        return _read_cells(text, separator)
     except csv.Error as error:
         problem = str(error)
     try:
-        return _cells(_PADDED.sub('"', text), separator)
+        return _read_cells(_PADDED_QUOTE.sub('"', text), separator)
     except csv.Error:
         raise ValueError(
             f"not CSV ({problem}): look for a quote that is not closed or not doubled"
         ) from None
 
 
-def _cells(text: str, separator: str) -> list[str]:
+def _read_cells(text: str, separator: str) -> list[str]:
     lines = io.StringIO(text, newline="")
     return next(csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True), [])
 
 
-def _known(header: str, separator: str) -> int:
+def _count_known_columns(header: str, separator: str) -> int:
     try:
         return sum(cell.strip() in COLUMNS for cell in _split(header, separator))
     except ValueError:
@@ -171,14 +177,14 @@ def _known(header: str, separator: str) -> int:
 def _check_header(header: str, names: Sequence[str]) -> None:
     missing = [column for column in COLUMNS if column not in names]
     if missing:
-        raise ValueError(f"no column {', '.join(missing)}: {_describe(header)}")
+        raise ValueError(f"no column {', '.join(missing)}: {_suggest_header(header)}")
     for name in names:
         if name and names.count(name) > 1:
             raise ValueError(f"two columns {name}: leave one out or rename it")
 
 
-def _describe(header: str) -> str:
-    """What was found in place of the header; without one, a row, whose id_tag is not to be seen."""
+def _suggest_header(header: str) -> str:
+    """Quotes the header that was found, unless it may be a row, because a row has an id_tag."""
     if not any(word.strip().lower() in COLUMNS for word in re.split(r"[,;|\t]", header)):
         return f"put {','.join(COLUMNS)} into the first line"
     return (
@@ -187,14 +193,14 @@ def _describe(header: str) -> str:
     )
 
 
-def _whole(name: str, cell: str) -> int:
-    number = read_number(cell)
+def _parse_number(name: str, cell: str) -> int:
+    number = parse_integer(cell)
     if number is None:
         raise ValueError(f"{name} must be a whole number of digits only")
     return number
 
 
-def _moment(cell: str | None) -> datetime | None:
+def _parse_time(cell: str | None) -> datetime | None:
     if not cell:
         return None
     try:

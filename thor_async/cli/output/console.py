@@ -1,4 +1,4 @@
-"""Progress, tables and sentences about what became of stops."""
+"""Progress, tables and sentences about results, for the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from ..stop_results import Result
+from ..stop_results import StopResult
 from .stats import BatchStats
 
 if TYPE_CHECKING:
@@ -17,32 +17,33 @@ if TYPE_CHECKING:
 ADVICE = {
     "done": "nothing is left to do",
     "resend": "nothing was stopped: send it again",
-    "check": "look whether the charge still runs before you send it again",
-    "fix": "correct the data or the account: the same would be refused again",
+    "check": "check whether the charge still runs before you send it again",
+    "fix": "correct the data or the account: the same command would be refused again",
 }
 _HEADINGS = ("verdict", "code", "charge", "next step", "outcomes")
 _COLOURS = {"done": "green", "resend": "yellow", "check": "yellow", "fix": "red"}
 _MINUTE = 60
 
 
-def sentence(result: Result) -> str:
-    """One line: what happened, and what to do."""
+def describe_result(result: StopResult) -> str:
+    """Returns one line: what happened, and what to do."""
     outcome, advice = result.outcome, ADVICE[result.next_step]
-    seen = ""
+    evidence = ""
     if result.confirmation is not None:
-        seen = f": {_words(result.state)} ({result.confirmation.evidence})"
+        state = result.state.replace("_", " ")
+        evidence = f": {state} ({result.confirmation.evidence})"
     if outcome.error is not None:
-        return f"{outcome.verdict}: {outcome.error}{seen}: {advice}"
+        return f"{outcome.verdict}: {outcome.error}{evidence}: {advice}"
     command = outcome.command
     again = ", and may have done so before" if outcome.maybe_applied else ""
     return (
         f"relayed: chargebox {command.chargebox!r} connector {command.connector}: Thor has handed "
-        f"the stop on{again}{seen or '; the chargebox may still refuse it'}: {advice}"
+        f"the stop on{again}{evidence or '; the chargebox may still refuse it'}: {advice}"
     )
 
 
 def print_error(*lines: str) -> None:
-    """Lines on standard error; nobody listening there is no reason to end anything."""
+    """Prints lines on standard error; a closed standard error is ignored."""
     with suppress(OSError):
         for line in lines:
             print(f"thor-async: {line}", file=sys.stderr)
@@ -50,23 +51,24 @@ def print_error(*lines: str) -> None:
 
 @contextmanager
 def progress(
-    total: int, tally: BatchStats, file: TextIO, *, live: bool = True
+    total: int, stats: BatchStats, file: TextIO, *, live: bool = True
 ) -> Iterator[Callable[[], None]]:
-    """Shows how far a batch is; what it gives is to be called once for each outcome.
+    """Shows the progress of a batch; yields a function to call after each outcome.
 
-    A bar in a terminal that has rich, unless not `live`; else a line for every tenth.
+    Draws a bar if `live`, `file` is a terminal and rich is installed; else prints a line after each
+    tenth of the batch.
     """
     started = time.monotonic()
 
-    def state() -> str:
-        counts = tally.states() or tally.verdicts()
-        return f"{counts}{_pace(tally.total, total, time.monotonic() - started)}"
+    def describe() -> str:
+        counts = stats.format_counts("state") or stats.format_counts("verdict")
+        return f"{counts}{_describe_pace(stats.total, total, time.monotonic() - started)}"
 
-    console = _console(file) if live else None
+    console = _rich_console(file) if live else None
     if console is None:
-        yield _tenths(total, state, file)
+        yield _print_tenths(total, describe, file)
         return
-    from rich.progress import (  # noqa: PLC0415 - slow to import, and not always there
+    from rich.progress import (  # noqa: PLC0415 - slow to import, and optional
         BarColumn,
         MofNCompleteColumn,
         Progress,
@@ -76,39 +78,39 @@ def progress(
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=total)
-        yield lambda: bar.update(task, advance=1, description=state())
+        yield lambda: bar.update(task, advance=1, description=describe())
 
 
-def _tenths(total: int, state: Callable[[], str], file: TextIO) -> Callable[[], None]:
+def _print_tenths(total: int, describe: Callable[[], str], file: TextIO) -> Callable[[], None]:
     count = 0
 
-    def tick() -> None:
+    def advance() -> None:
         nonlocal count
         count += 1
         if count * 10 // total > (count - 1) * 10 // total:
-            print(f"{count:,} of {total:,}: {state()}", file=file, flush=True)
+            print(f"{count:,} of {total:,}: {describe()}", file=file, flush=True)
 
-    return tick
+    return advance
 
 
-def _pace(done: int, total: int, seconds: float) -> str:
-    """How many a second, and how long the rest takes at that."""
+def _describe_pace(done: int, total: int, seconds: float) -> str:
+    """Returns the outcomes per second and the estimated time for the rest."""
     if not done or not seconds:
         return ""
     left = seconds / done * (total - done)
-    span = f"{left:.0f} s" if left < _MINUTE else f"{left / _MINUTE:.0f} min"
-    return f"; {done / seconds:,.1f}/s, {span} left"
+    duration = f"{left:.0f} s" if left < _MINUTE else f"{left / _MINUTE:.0f} min"
+    return f"; {done / seconds:,.1f}/s, {duration} left"
 
 
-def table(tally: BatchStats, file: TextIO) -> None:
-    """Prints how many outcomes there are of each kind, the most frequent first."""
-    counts = [(*kind, f"{count:,}") for kind, count in tally.kinds.most_common()]
+def print_table(stats: BatchStats, file: TextIO) -> None:
+    """Prints the number of outcomes of each kind, the most frequent kind first."""
+    counts = [(*kind, f"{count:,}") for kind, count in stats.kinds.most_common()]
     rows: list[tuple[str, ...]] = [_HEADINGS, *counts]
-    if not tally.states():
+    if not stats.format_counts("state"):
         rows = [(verdict, code, *others) for verdict, code, _, *others in rows]
-    console = _console(file)
+    console = _rich_console(file)
     if console is not None:
-        _coloured_table(rows, console)
+        _print_coloured_table(rows, console)
         return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for cells in rows:
@@ -116,7 +118,7 @@ def table(tally: BatchStats, file: TextIO) -> None:
         print(*left, last.strip().rjust(widths[-1]), sep="  ", file=file)
 
 
-def _coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> None:
+def _print_coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415 - as above
 
     grid = Table()
@@ -127,12 +129,8 @@ def _coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     console.print(grid)
 
 
-def _words(state: str) -> str:
-    return state.replace("_", " ")
-
-
-def _console(file: TextIO) -> Console | None:
-    """Only for a terminal, so that files and pipes get plain text."""
+def _rich_console(file: TextIO) -> Console | None:
+    """Returns None if `file` is not a terminal, so that files and pipes get plain text."""
     if not file.isatty():
         return None
     try:

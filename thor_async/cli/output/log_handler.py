@@ -1,4 +1,4 @@
-"""The library's log on standard error, as `THOR_LOG` asks for it."""
+"""Writes the library's log on standard error, from the level in `THOR_LOG`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 @contextlib.contextmanager
-def shown_log(default: str = "") -> Iterator[None]:
-    """Shows it meanwhile from the level in `THOR_LOG` on, else from the default; "" is nothing.
+def log_to_stderr(default: str = "") -> Iterator[None]:
+    """Writes the log on standard error in this context.
 
-    Raises BadInput for a level that there is not.
+    The level is `THOR_LOG`, or `default` if that is not set; an empty level writes nothing. Raises
+    UsageError for an unknown level.
     """
-    wanted = (os.environ.get("THOR_LOG") or default).lower()
-    if not wanted:
+    level = (os.environ.get("THOR_LOG") or default).lower()
+    if not level:
         yield
         return
-    if wanted not in _LEVELS:
-        raise UsageError(f"THOR_LOG must be one of {', '.join(_LEVELS)}, not {wanted!r}")
+    if level not in _LEVELS:
+        raise UsageError(f"THOR_LOG must be one of {', '.join(_LEVELS)}, not {level!r}")
     log = logging.getLogger("thor_async")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = log.level
+    previous_level = log.level
     log.addHandler(handler)
-    log.setLevel(wanted.upper())
+    log.setLevel(level.upper())
     try:
         yield
     finally:
         log.removeHandler(handler)
-        log.setLevel(before)
+        log.setLevel(previous_level)

@@ -1,4 +1,4 @@
-"""What a journal says of the runs before: which rows are settled, and which may have been sent."""
+"""Reads from a journal what earlier runs did: settled rows, and rows that may have been sent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from thor_async._errors import CODES
 
 from ..errors import UsageError
 
-_SEEN, _SETTLED, _UNKNOWN, _MAYBE = 1, 2, 4, 8
+# Flags of a row; `_HAS_OUTCOME` is about the latest run only.
+_HAS_OUTCOME, _SETTLED, _UNKNOWN, _MAYBE_SENT = 1, 2, 4, 8
 
 
-class Line(msgspec.Struct, frozen=True):
-    """As much of a journal's line as has to be understood: a start, an outcome or an end."""
+class JournalLine(msgspec.Struct, frozen=True):
+    """The fields of a journal line that are needed here; it is a start, an outcome or an end."""
 
     input: str | None = None
     rows: int = 0
@@ -28,49 +29,55 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class ResumeState:
-    """The state of every row, one byte each, after the runs that a journal tells of."""
+    """The state of every row after the runs in a journal, one byte for each row.
+
+    `add` takes all lines in order; `finish` must follow the last line.
+    """
 
     def __init__(self, rows: int) -> None:
         self._states = bytearray(rows)
-        self._is_open = False
+        self._run_is_open = False
         self.runs = 0
 
-    def add(self, line: Line) -> None:
-        """Takes in the next line."""
+    def add(self, line: JournalLine) -> None:
+        """Adds the next line."""
         if line.verdict is not None:
-            self._note(line)
+            self._add_outcome(line)
         elif line.ended is not None:
-            self._is_open = False
+            self._run_is_open = False
         else:
-            self.close()
-            self._is_open = True
+            self.finish()
+            self._run_is_open = True
             self.runs += 1
-            self._states = bytearray(state & ~_SEEN for state in self._states)
+            self._states = bytearray(state & ~_HAS_OUTCOME for state in self._states)
 
-    def close(self) -> None:
-        """After the last line, or before a start: whatever that run did not tell, it may have done.
+    def finish(self) -> None:
+        """Marks the unsettled rows of a crashed run as possibly sent.
 
-        Without the line of its end, a run was cut off: any row that it had not settled may have
-        been on the wire.
+        A run without an end line crashed: a row without an outcome may have been in flight.
         """
-        if self._is_open:
+        if self._run_is_open:
             self._states = bytearray(
-                state if state & (_SEEN | _SETTLED) else state | _MAYBE for state in self._states
+                state if state & (_HAS_OUTCOME | _SETTLED) else state | _MAYBE_SENT
+                for state in self._states
             )
-        self._is_open = False
+        self._run_is_open = False
 
     def pending(self, *, resend_unknown: bool = False) -> array[int]:
-        """The rows to send: neither relayed, nor refused by a domain error, nor indeterminate."""
-        out = _SETTLED if resend_unknown else _SETTLED | _UNKNOWN
-        return array("Q", (row for row, state in enumerate(self._states) if not state & out))
+        """Returns the rows to send: not relayed, not refused by a domain error, not indeterminate.
+
+        `resend_unknown` adds the indeterminate rows.
+        """
+        excluded = _SETTLED if resend_unknown else _SETTLED | _UNKNOWN
+        return array("Q", (row for row, state in enumerate(self._states) if not state & excluded))
 
     def may_have_been_sent(self, row: int) -> bool:
-        """Whether an earlier run may have stopped it, for all that its journal tells."""
-        return bool(self._states[row] & _MAYBE)
+        """Returns whether an earlier run may have stopped the charge of this row."""
+        return bool(self._states[row] & _MAYBE_SENT)
 
-    def _note(self, line: Line) -> None:
-        # What may have been sent before a run is in the lines of that run.
-        state = _SEEN | (_MAYBE if line.maybe_applied else 0)
+    def _add_outcome(self, line: JournalLine) -> None:
+        # Replaces the flags: `maybe_applied` of a line includes the runs before its own.
+        state = _HAS_OUTCOME | (_MAYBE_SENT if line.maybe_applied else 0)
         error = CODES.get(line.code or "", object)
         if line.verdict is Verdict.RELAYED or (
             line.verdict is Verdict.REJECTED and issubclass(error, DomainError)
@@ -82,40 +89,39 @@ class ResumeState:
 
 
 def read_resume_state(file: BinaryIO, name: str, digest: str, rows: int) -> tuple[ResumeState, int]:
-    """The past, and the length of the journal without a torn last line.
+    """Returns the state of the rows, and the size in bytes of the journal's complete lines.
 
-    Raises BadInput if it belongs to another input, or is no journal.
+    `digest` and `rows` are those of the input. Raises UsageError if the file belongs to another
+    input, or is not a journal.
     """
-    past = ResumeState(rows)
-    whole = 0
+    resume_state = ResumeState(rows)
+    size = 0
     for number, text in enumerate(file, 1):
         try:
-            line = msgspec.json.decode(text, type=Line)
+            line = msgspec.json.decode(text, type=JournalLine)
             if not text.endswith(b"\n"):
                 break
         except ValueError:
-            if not _is_last(file):
+            if file.read(1):
                 raise UsageError(
-                    f"{name} line {number}: no line of a journal: give its own"
+                    f"{name} line {number}: not a line of a journal: give the journal of this input"
                 ) from None
             break
-        _check(line, past, name, digest, rows)
-        past.add(line)
-        whole += len(text)
-    past.close()
-    return past, whole
+        _check_line(line, resume_state, name, digest, rows)
+        resume_state.add(line)
+        size += len(text)
+    resume_state.finish()
+    return resume_state, size
 
 
-def _is_last(file: BinaryIO) -> bool:
-    return not file.read(1)
-
-
-def _check(line: Line, past: ResumeState, name: str, digest: str, rows: int) -> None:
+def _check_line(
+    line: JournalLine, resume_state: ResumeState, name: str, digest: str, rows: int
+) -> None:
     is_start = line.verdict is None and line.ended is None
-    if (is_start and line.input is None) or not (is_start or past.runs):
-        raise UsageError(f"{name} is no journal of stop-many: give another --output")
-    is_ours = (line.input, line.rows) == (digest, rows) if is_start else line.index < rows
-    if not is_ours or (line.verdict is not None and line.index < 0):
+    if (is_start and line.input is None) or not (is_start or resume_state.runs):
+        raise UsageError(f"{name} is not a journal of stop-many: give another --output")
+    fits = (line.input, line.rows) == (digest, rows) if is_start else line.index < rows
+    if not fits or (line.verdict is not None and line.index < 0):
         raise UsageError(
-            f"{name} is the journal of another input: give that one, or another --output"
+            f"{name} is the journal of another input: give that input, or another --output"
         )

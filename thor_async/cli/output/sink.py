@@ -1,4 +1,4 @@
-"""Where the outcomes of a batch go, when not into a journal: standard output."""
+"""The output of a batch: its interface, and standard output as the simplest one."""
 
 from __future__ import annotations
 
@@ -11,40 +11,44 @@ from .resume import ResumeState
 
 
 class OutputFull(Exception):
-    """The output takes no more; what was sent before that is in it."""
+    """The output has no room for further outcomes; all earlier outcomes are in it."""
 
 
 class Output(Protocol):
-    """A line for each outcome. `open` first, `begin` when something is to be sent, then `end`."""
+    """Receives a line for each outcome.
+
+    The order of the calls: `open`, then `begin` if something is to be sent, then `end`; at last
+    `close`, always.
+    """
 
     def open(self, *, resume: bool) -> ResumeState:
-        """What the runs before did. Raises BadInput if it cannot be used."""
+        """Returns what earlier runs did. Raises UsageError if the output cannot be used."""
 
     def begin(self, address: str) -> None:
-        """Raises BadInput if it cannot be written."""
+        """Starts a run. Raises UsageError if the output cannot be written."""
 
     def check(self) -> None:
-        """Raises OutputFull when no further command may be sent."""
+        """Raises OutputFull if no further command may be sent."""
 
     def write(self, line: bytes) -> None:
-        """Takes one outcome, with the line's end, or raises OSError."""
+        """Writes one outcome; `line` includes its end. Raises OSError."""
 
     def end(self) -> None:
-        """Nothing more of this run comes."""
+        """Ends a run: no further outcome follows."""
 
     def read(self) -> IO[bytes]:
-        """A file with all its lines, to be closed by whoever asks for it."""
+        """Returns a file with all lines; the caller closes it."""
 
     def close(self) -> None:
-        """Leaves nothing behind."""
+        """Releases all resources."""
 
 
-class Standard:
-    """Standard output; with `is_kept`, its lines can be read, once and at the end."""
+class StandardOutput:
+    """Writes to standard output; with `keep_copy`, `read` returns the lines once, after `end`."""
 
-    def __init__(self, rows: int, *, is_kept: bool) -> None:
+    def __init__(self, rows: int, *, keep_copy: bool) -> None:
         self._rows = rows
-        self._kept = tempfile.TemporaryFile() if is_kept else None  # noqa: SIM115 - see `close`
+        self._copy = tempfile.TemporaryFile() if keep_copy else None  # noqa: SIM115 - see `close`
 
     def open(self, *, resume: bool) -> ResumeState:
         return ResumeState(self._rows)
@@ -56,22 +60,22 @@ class Standard:
         pass
 
     def write(self, line: bytes) -> None:
-        # Bytes, because JSON is UTF-8 whatever the terminal's encoding is.
+        # Bytes, because JSON is UTF-8 also if the terminal has another encoding.
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
-        if self._kept is not None:
-            self._kept.write(line)
+        if self._copy is not None:
+            self._copy.write(line)
 
     def end(self) -> None:
         pass
 
     def read(self) -> IO[bytes]:
-        kept, self._kept = self._kept, None
-        if kept is None:
+        copy, self._copy = self._copy, None
+        if copy is None:
             return io.BytesIO()
-        kept.seek(0)
-        return kept
+        copy.seek(0)
+        return copy
 
     def close(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
+        if self._copy is not None:
+            self._copy.close()

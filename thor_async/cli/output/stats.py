@@ -1,4 +1,4 @@
-"""What is counted of a batch while it runs; its size does not depend on the batch's."""
+"""Statistics of a running batch; their size does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from thor_async import NotSentError
 
-from ..stop_results import Result
+from ..stop_results import StopResult
 
 _SLOWEST = 3
 
 
 class Kind(NamedTuple):
-    """Outcomes that are alike to whoever acts on them."""
+    """What outcomes have in common that need the same action."""
 
     verdict: str
     code: str
@@ -22,28 +22,27 @@ class Kind(NamedTuple):
     next_step: str
 
 
-class Slow(NamedTuple):
-    """One of the outcomes that took longest."""
+class SlowOutcome(NamedTuple):
+    """One of the slowest outcomes; `elapsed` is in seconds."""
 
     elapsed: float
     row: int
-    where: str
+    connector: str
 
 
 class BatchStats:
-    """Counts of the outcomes so far, and the slowest of them."""
+    """Counts the outcomes of each kind, and keeps the slowest outcomes."""
 
     def __init__(self) -> None:
         self.kinds: Counter[Kind] = Counter()
-        self._slowest: list[Slow] = []
+        self._slowest: list[SlowOutcome] = []
 
-    def add(self, result: Result, row: int) -> None:
-        """Counts one, the result of that row of the file."""
-        outcome = result.outcome
+    def add(self, result: StopResult, row: int) -> None:
+        """Counts the result of a row of the file."""
         self.kinds[_kind(result)] += 1
-        command = outcome.command
-        where = f"chargebox {command.chargebox!r} connector {command.connector}"
-        heapq.heappush(self._slowest, Slow(outcome.elapsed, row, where))
+        outcome, command = result.outcome, result.outcome.command
+        connector = f"chargebox {command.chargebox!r} connector {command.connector}"
+        heapq.heappush(self._slowest, SlowOutcome(outcome.elapsed, row, connector))
         if len(self._slowest) > _SLOWEST:
             heapq.heappop(self._slowest)
 
@@ -52,36 +51,30 @@ class BatchStats:
         return self.kinds.total()
 
     @property
-    def slowest(self) -> list[Slow]:
-        """At most three, the slowest first."""
+    def slowest(self) -> list[SlowOutcome]:
+        """At most three outcomes, the slowest first."""
         return sorted(self._slowest, reverse=True)
 
-    def verdicts(self) -> str:
-        """As `20 relayed, 3 rejected`."""
-        return self._sum_up("verdict")
-
-    def states(self) -> str:
-        """As `20 stopped`; empty when nothing was watched."""
-        return self._sum_up("state")
-
-    def steps(self) -> str:
-        """As `20 done, 3 fix`."""
-        return self._sum_up("next_step")
-
     def count(self, **fields: str) -> int:
-        """How many there are with these words in these fields of their kind."""
-        wanted = fields.items()
-        return sum(count for kind, count in self.kinds.items() if wanted <= kind._asdict().items())
+        """Returns the number of outcomes whose kind has these fields."""
+        expected = fields.items()
+        return sum(
+            count for kind, count in self.kinds.items() if expected <= kind._asdict().items()
+        )
 
-    def _sum_up(self, name: str) -> str:
+    def format_counts(self, field: str) -> str:
+        """Returns the counts by a field of `Kind`, as `20 relayed, 3 rejected`.
+
+        Outcomes with an empty field are left out.
+        """
         counts: Counter[str] = Counter()
         for kind, count in self.kinds.items():
-            counts[getattr(kind, name)] += count
-        return ", ".join(f"{count:,} {word}" for word, count in counts.most_common() if word)
+            counts[getattr(kind, field)] += count
+        return ", ".join(f"{count:,} {value}" for value, count in counts.most_common() if value)
 
 
-def _kind(result: Result) -> Kind:
-    """Without a code of Thor's, the kind of error stands for it."""
+def _kind(result: StopResult) -> Kind:
+    """An error without a code from Thor is counted by its class name."""
     error = result.outcome.error
     code = ""
     if isinstance(error, NotSentError):

@@ -1,4 +1,4 @@
-"""The time of day, for those who read a journal or a report."""
+"""Timestamps for journals and reports."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def utc_timestamp() -> str:
-    """Now, in UTC, to the millisecond."""
+    """Returns the current time in UTC, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

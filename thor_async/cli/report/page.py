@@ -1,4 +1,4 @@
-"""The report of a batch: one page that needs nothing else, for whoever has to act on it."""
+"""The report of a batch: one HTML page that loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,60 +19,58 @@ from ..output.timestamps import utc_timestamp
 from .rows import ReportRow
 from .timeline import draw_timeline
 
-_MOST_GROUPS = 500
+_MAX_GROUPS = 500
 _CHUNK = 50
 
 
 class ReportHeader(NamedTuple):
-    """What a batch was asked to do, and how it ended."""
+    """The input of a batch, and why it ended early, if it did."""
 
     name: str
     digest: str
     address: str
     charges: int
     left_out: int
-    trouble: str | None
+    failure: str | None
 
 
-def check_report(path: str) -> None:
-    """Raises BadInput when no report could be written there."""
+def check_report_path(path: str) -> None:
+    """Raises UsageError if no report can be written to `path`."""
     if Path(path).suffix != ".html":
-        # Most likely the name of something that must not be written over.
+        # Another name is probably that of a file that must not be overwritten.
         raise UsageError(f"--report {path}: give it a name that ends with .html")
     folder = Path(path).parent
     if Path(path).is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"cannot write {path}: give --report a file in a folder that can be written"
-        )
+        raise UsageError(f"cannot write {path}: give --report a file in a writable folder")
 
 
-def write_report(path: str, asked: ReportHeader, story: Iterable[ReportRow]) -> None:
-    """Writes the page, whole or not at all; `story` is iterated several times."""
+def write_report(path: str, header: ReportHeader, rows: Iterable[ReportRow]) -> None:
+    """Writes the page as a whole, or raises OSError. Iterates `rows` several times."""
     part = Path(f"{path}.part")
     try:
         with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(f"{piece}\n" for piece in _page(asked, story))
+            file.writelines(f"{piece}\n" for piece in _draw_page(header, rows))
         part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def _page(asked: ReportHeader, story: Iterable[ReportRow]) -> Iterator[str]:
-    kinds = Counter(told.kind for told in story)
+def _draw_page(header: ReportHeader, rows: Iterable[ReportRow]) -> Iterator[str]:
+    kinds = Counter(row.kind for row in rows)
     yield _HEAD.format(css=files(__package__).joinpath("report.css").read_text(encoding="utf-8"))
-    yield from _summary(asked, kinds)
+    yield from _draw_summary(header, kinds)
     yield '<p><a href="#when">When</a>, <a href="#all">all charges</a></p>'
-    yield from _still_charging(story)
+    yield from _draw_still_charging(rows)
     yield '<h2 id="when">When</h2>'
-    yield from draw_timeline(story)
-    yield from _groups(story)
-    yield f'<details id="all"><summary>All {asked.charges:,} charges</summary>'
-    yield from _chunks("pre", map(_line, story))
+    yield from draw_timeline(rows)
+    yield from _draw_groups(rows)
+    yield f'<details id="all"><summary>All {header.charges:,} charges</summary>'
+    yield from _in_chunks("pre", map(_plain_line, rows))
     yield "</details>"
 
 
-# No script, and nothing from anywhere else: the page says so to the browser.
+# The policy forbids the browser to run scripts and to load anything.
 _HEAD = """\
 <!doctype html>
 <html lang="en">
@@ -83,83 +81,83 @@ _HEAD = """\
 <style>{css}</style>"""
 
 
-def _summary(asked: ReportHeader, kinds: Counter[str]) -> Iterator[str]:
-    yield f"<h1>{asked.charges:,} charges to stop</h1>"
-    yield f"<p>from {escape(asked.name)} through {escape(asked.address)}</p>"
-    yield f'<p class="note">written {utc_timestamp()}, input {asked.digest[:12]}</p>'
-    if asked.left_out:
-        yield f'<p class="alarm">{asked.left_out:,} bad rows of the file were left out</p>'
-    if asked.trouble:
-        yield f'<p class="alarm">{escape(asked.trouble)}</p>'
+def _draw_summary(header: ReportHeader, kinds: Counter[str]) -> Iterator[str]:
+    yield f"<h1>{header.charges:,} charges to stop</h1>"
+    yield f"<p>from {escape(header.name)} through {escape(header.address)}</p>"
+    yield f'<p class="note">written {utc_timestamp()}, input {header.digest[:12]}</p>'
+    if header.left_out:
+        yield f'<p class="alarm">{header.left_out:,} bad rows of the file were left out</p>'
+    if header.failure:
+        yield f'<p class="alarm">{escape(header.failure)}</p>'
     yield '<ul class="tiles">'
     for kind, count in kinds.most_common():
-        yield f'<li><b>{count:,}</b><span class="tag {escape(kind)}">{_words(kind)}</span></li>'
+        yield f'<li><b>{count:,}</b><span class="tag {escape(kind)}">{_label(kind)}</span></li>'
     yield "</ul>"
 
 
-def _still_charging(story: Iterable[ReportRow]) -> Iterator[str]:
-    count = sum(told.may_still_charge for told in story)
-    unwatched = sum(told.kind == "relayed" for told in story)
+def _draw_still_charging(rows: Iterable[ReportRow]) -> Iterator[str]:
+    count = sum(row.may_still_charge for row in rows)
+    unwatched = sum(row.kind == "relayed" for row in rows)
     yield f'<section class="{"alarm" if count else "calm"}">'
     yield f"<h2>May still be charging: {count:,}</h2>"
     if unwatched:
         yield (
             f"<p>{unwatched:,} more were handed on to their chargeboxes, which may still refuse; "
-            "nobody looked whether they stopped.</p>"
+            "they were not watched.</p>"
         )
-    yield from _chunks("ul", (_item(told) for told in story if told.may_still_charge))
+    yield from _in_chunks("ul", (_list_item(row) for row in rows if row.may_still_charge))
     yield "</section>"
 
 
-def _chunks(tag: str, rows: Iterator[str]) -> Iterator[str]:
-    """Fifty rows an element, because a browser can leave out whole ones that are off the screen."""
-    while chunk := list(islice(rows, _CHUNK)):
+def _in_chunks(tag: str, lines: Iterator[str]) -> Iterator[str]:
+    """Puts each fifty lines into an element: a browser skips whole elements off the screen."""
+    while chunk := list(islice(lines, _CHUNK)):
         yield f'<{tag} class="charges">'
         yield from chunk
         yield f"</{tag}>"
 
 
-def _item(told: ReportRow) -> str:
-    maybe = ", may have been applied" if told.maybe_applied else ""
-    said = escape(told.evidence or told.message or "")
+def _list_item(row: ReportRow) -> str:
+    maybe = ", may have been applied" if row.maybe_applied else ""
+    details = escape(row.evidence or row.message or "")
     return (
-        f"<li><b>{escape(told.chargebox)}</b> {_place(told)}"
-        f" <small>line {told.line}{_about(told.ref)}</small><br>"
-        f'<span class="tag {escape(told.kind)}">{_words(told.kind)}</span> '
-        f"{said}{maybe} <small>{ADVICE[told.next_step]}</small></li>"
+        f"<li><b>{escape(row.chargebox)}</b> {_connector(row)}"
+        f" <small>line {row.line}{_format_ref(row.ref)}</small><br>"
+        f'<span class="tag {escape(row.kind)}">{_label(row.kind)}</span> '
+        f"{details}{maybe} <small>{ADVICE[row.next_step]}</small></li>"
     )
 
 
-def _line(told: ReportRow) -> str:
-    """The same as plain text: ten thousand items with their marks would take seconds to open."""
+def _plain_line(row: ReportRow) -> str:
+    """Plain text, because a browser needs seconds to open ten thousand list items."""
     return (
-        f"{told.line}: {escape(told.chargebox)} {_place(told)}: {_words(told.kind)}"
-        f"{_about(told.ref)}"
+        f"{row.line}: {escape(row.chargebox)} {_connector(row)}: {_label(row.kind)}"
+        f"{_format_ref(row.ref)}"
     )
 
 
-def _place(told: ReportRow) -> str:
-    transaction = "" if told.transaction is None else f", transaction {told.transaction}"
-    return f"connector {told.connector}{transaction}"
+def _connector(row: ReportRow) -> str:
+    transaction = "" if row.transaction is None else f", transaction {row.transaction}"
+    return f"connector {row.connector}{transaction}"
 
 
-def _groups(story: Iterable[ReportRow]) -> Iterator[str]:
-    """A table for each column of the refs: how the charges of each of its values fared."""
+def _draw_groups(rows: Iterable[ReportRow]) -> Iterator[str]:
+    """Draws a table for each column of the refs: the charges by the column's values."""
     groups: dict[str, dict[str, list[int]]] = {}
-    for told in story:
-        for name, value in _columns(told.ref):
+    for row in rows:
+        for name, value in _ref_columns(row.ref):
             group = groups.setdefault(name, {})
-            if len(group) <= _MOST_GROUPS:
+            if len(group) <= _MAX_GROUPS:
                 counts = group.setdefault(value, [0, 0])
-                counts[0] += told.may_still_charge
+                counts[0] += row.may_still_charge
                 counts[1] += 1
     for name, group in groups.items():
-        # More than that are no groups, but names of single charges.
-        if len(group) <= _MOST_GROUPS:
-            yield from _group(name, group)
+        # A column with more values probably names single charges, so a table has no use.
+        if len(group) <= _MAX_GROUPS:
+            yield from _draw_group(name, group)
 
 
-def _group(name: str, group: dict[str, list[int]]) -> Iterator[str]:
+def _draw_group(name: str, group: dict[str, list[int]]) -> Iterator[str]:
     yield f'<h2>By {escape(name)}</h2><table><tr><th>{escape(name)}<th class="n">charges'
     yield '<th class="n">may still be charging'
     for value, (still, count) in sorted(group.items(), key=lambda item: item[1], reverse=True):
@@ -167,7 +165,8 @@ def _group(name: str, group: dict[str, list[int]]) -> Iterator[str]:
     yield "</table>"
 
 
-def _columns(ref: Any) -> list[tuple[str, str]]:
+def _ref_columns(ref: Any) -> list[tuple[str, str]]:
+    """Returns the names and values of a ref; one that is not a dict is a column named `ref`."""
     if ref is None:
         return []
     if isinstance(ref, dict):
@@ -179,9 +178,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _about(ref: Any) -> str:
-    return "".join(f", {escape(name)}: {escape(value)}" for name, value in _columns(ref))
+def _format_ref(ref: Any) -> str:
+    return "".join(f", {escape(name)}: {escape(value)}" for name, value in _ref_columns(ref))
 
 
-def _words(kind: str) -> str:
+def _label(kind: str) -> str:
     return escape(kind.replace("_", " "))

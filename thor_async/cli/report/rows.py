@@ -1,4 +1,4 @@
-"""What the output of a batch tells of each row, read back for a report."""
+"""The rows of a report, read from the output of a batch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from thor_async import Verdict
 
 from ..input.command_file import CommandFile
 
-_NOWHERE = 2**64 - 1
+_NO_LINE = 2**64 - 1
 
 
 class ReportRow(msgspec.Struct, frozen=True):
-    """One row: its charge, and what came of it."""
+    """One row of the input: its charge and its latest result."""
 
     line: int
     index: int
@@ -35,43 +35,44 @@ class ReportRow(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """What the watch saw, if it was watched, else the verdict."""
+        """The state of the confirmation; the verdict if the charge was not watched."""
         return self.state or self.verdict
 
     @property
     def may_still_charge(self) -> bool:
-        """Unless it is over, or Thor has handed the stop on and nobody looked."""
+        """False if the row is done. Without a confirmation, a relayed stop counts as done."""
         return self.next_step != "done"
 
 
 class ReportRows:
-    """The last line of every row; those without one were not sent.
+    """The rows of a command file, each with the last line that the output has for it.
 
-    Kept are eight bytes a row, the places of these lines in the file.
+    A row without a line was not sent. Every iteration reads the output again: in memory are eight
+    bytes a row, the offset of its line.
     """
 
-    def __init__(self, file: IO[bytes], fleet: CommandFile) -> None:
-        self._file, self._fleet = file, fleet
-        self._places = array("Q", [_NOWHERE]) * len(fleet)
-        place = 0
+    def __init__(self, file: IO[bytes], command_file: CommandFile) -> None:
+        self._file, self._command_file = file, command_file
+        self._offsets = array("Q", [_NO_LINE]) * len(command_file)
+        offset = 0
         for text in file:
-            index = msgspec.json.decode(text, type=_Line).index
+            index = msgspec.json.decode(text, type=_LineIndex).index
             if index is not None:
-                self._places[index] = place
-            place += len(text)
+                self._offsets[index] = offset
+            offset += len(text)
 
     def __iter__(self) -> Iterator[ReportRow]:
-        for row, place in enumerate(self._places):
-            if place == _NOWHERE:
-                yield self._unsent(row)
+        for row, offset in enumerate(self._offsets):
+            if offset == _NO_LINE:
+                yield self._make_unsent_row(row)
             else:
-                self._file.seek(place)
+                self._file.seek(offset)
                 yield msgspec.json.decode(self._file.readline(), type=ReportRow)
 
-    def _unsent(self, row: int) -> ReportRow:
-        command = self._fleet[row]
+    def _make_unsent_row(self, row: int) -> ReportRow:
+        command = self._command_file[row]
         return ReportRow(
-            line=self._fleet.line(row),
+            line=self._command_file.line_number(row),
             index=row,
             chargebox=command.chargebox,
             connector=command.connector,
@@ -79,9 +80,9 @@ class ReportRows:
             next_step="resend",
             transaction=command.transaction,
             ref=command.ref,
-            message="the run ended before it",
+            message="the run ended before it was sent",
         )
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _LineIndex(msgspec.Struct, frozen=True):
     index: int | None = None

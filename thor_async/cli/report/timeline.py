@@ -1,4 +1,4 @@
-"""A timeline of a batch as bars: what came when."""
+"""Draws a bar chart of the results over time."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ _BARS = 60
 _HEIGHT = 100
 
 
-def draw_timeline(story: Iterable[ReportRow]) -> Iterator[str]:
-    """An SVG and its axis; nothing when nothing came. `story` is iterated twice."""
-    moments = array("d", (_seconds(told.at) for told in story if told.at is not None))
-    if not moments:
+def draw_timeline(rows: Iterable[ReportRow]) -> Iterator[str]:
+    """Yields an SVG and its axis, or nothing without results. Iterates `rows` twice."""
+    times = array("d", (_seconds(row.at) for row in rows if row.at is not None))
+    if not times:
         return
-    first, last = min(moments), max(moments)
+    first, last = min(times), max(times)
     width = (last - first) / (_BARS - 1) or 1.0
     bars = Counter(
-        (int((_seconds(told.at) - first) / width), told.kind)
-        for told in story
-        if told.at is not None
+        (int((_seconds(row.at) - first) / width), row.kind) for row in rows if row.at is not None
     )
-    yield from _draw(bars)
+    yield from _draw_bars(bars)
     yield (
-        f'<p class="axis"><span>{_clock(first)}</span>'
-        f"<span>{last - first:,.1f} s</span><span>{_clock(last)}</span></p>"
+        f'<p class="axis"><span>{_clock_time(first)}</span>'
+        f"<span>{last - first:,.1f} s</span><span>{_clock_time(last)}</span></p>"
     )
 
 
-def _draw(bars: Counter[tuple[int, str]]) -> Iterator[str]:
+def _draw_bars(bars: Counter[tuple[int, str]]) -> Iterator[str]:
     heights: Counter[int] = Counter()
     for (bar, _), count in bars.items():
         heights[bar] += count
@@ -57,5 +55,5 @@ def _seconds(at: str) -> float:
     return datetime.fromisoformat(at).timestamp()
 
 
-def _clock(seconds: float) -> str:
+def _clock_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}"

@@ -1,0 +1,142 @@
+"""CSV and JSON lines: which rows are read, which are refused, and what is never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import HEADER, Run, Thor
+from tests.conftest import TAG
+from thor_async.cli.errors import UsageError
+from thor_async.cli.input.command_file import read_command_file
+
+
+def commands(path: Path) -> list[tuple[Any, ...]]:
+    return [
+        (c.chargebox, c.connector, c.id_tag, c.transaction, c.ref)
+        for c in read_command_file(str(path))
+    ]
+
+
+def test_columns_in_any_order_with_others_between(write: Callable[..., Path]) -> None:
+    path = write("id_tag,note,transaction,chargebox,connector", "T,hi,,A,1", "", '"U,",,7,"B""",2')
+    assert [
+        (c.chargebox, c.connector, c.id_tag, c.transaction) for c in read_command_file(str(path))
+    ] == [
+        ("A", 1, "T", None),
+        ('B"', 2, "U,", 7),
+    ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_what_spreadsheets_write(tmp_path: Path, separator: str, end: str, quote: str) -> None:
+    path = tmp_path / "fleet.csv"
+    rows = [("note", *HEADER.split(",")), ("hi", " A ", " 1", "007", ""), ("", "", "", "", "")]
+    rows.append(("ho", "B", "2 ", "08", "5"))
+    lines = (separator.join(f"{quote}{cell}{quote}" for cell in row) for row in rows)
+    path.write_bytes(("\ufeff" + end.join(lines)).encode())
+    assert commands(path) == [
+        ("A", 1, "007", None, {"note": "hi"}),
+        ("B", 2, "08", 5, {"note": "ho"}),
+    ]
+    assert [read_command_file(str(path)).line_number(row) for row in (0, 1)] == [2, 4]
+
+
+def test_separators_within_quotes_and_blanks_around_them(write: Callable[..., Path]) -> None:
+    path = write("chargebox; connector; id_tag; transaction; note", '"A" ; "1"; "x;y" ;; "a ""b"""')
+    assert commands(path) == [("A", 1, "x;y", None, {"note": 'a "b"'})]
+
+
+def test_a_row_of_several_lines(write: Callable[..., Path]) -> None:
+    path = write(f"{HEADER},note", 'A,1,T,,"one', 'two"', "B,1,T,,x")
+    assert [command[4] for command in commands(path)] == [{"note": "one\ntwo"}, {"note": "x"}]
+    assert read_command_file(str(path)).line_number(1) == 4
+
+
+def test_blank_lines_before_the_header(write: Callable[..., Path]) -> None:
+    path = write("", ",,,", HEADER, "A,1,T,")
+    assert commands(path) == [("A", 1, "T", None, None)]
+    assert read_command_file(str(path)).line_number(0) == 4
+
+
+def test_columns_without_a_name_are_ignored(write: Callable[..., Path]) -> None:
+    assert commands(write(f"{HEADER},,", "A,1,T,5,,x")) == [("A", 1, "T", 5, None)]
+
+
+def test_not_after(write: Callable[..., Path]) -> None:
+    path = write(f"{HEADER},not_after", "A,1,T,,2026-01-31T18:00:00+01:00", "B,1,T,,")
+    first, second = read_command_file(str(path))
+    assert first.not_after == datetime(2026, 1, 31, 17, tzinfo=UTC)
+    assert (first.ref, second.not_after) == (None, None)
+
+
+@pytest.mark.parametrize("text", ["2026-01-31T18:00:00", "soon", "31.01.2026"])
+def test_bad_times(write: Callable[..., Path], text: str) -> None:
+    with pytest.raises(UsageError, match="line 2: not_after must be "):
+        read_command_file(str(write(f"{HEADER},not_after", f"A,1,T,,{text}")))
+
+
+def test_json_lines(write: Callable[..., Path]) -> None:
+    path = write(
+        '{"chargebox":"A","connector":1,"id_tag":"T","transaction":5,"ref":["x"]}',
+        "",
+        '{"connector":2,"id_tag":"U","chargebox":"B","site":"north","bay":4}',
+        '{"chargebox":"C","connector":3,"id_tag":"V","transaction":null}',
+    )
+    assert commands(path) == [
+        ("A", 1, "T", 5, ["x"]),
+        ("B", 2, "U", None, {"site": "north", "bay": 4}),
+        ("C", 3, "V", None, None),
+    ]
+    assert read_command_file(str(path)).line_number(2) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"chargebox":"A","connector":1}', "no id_tag: add it"),
+        (f'{{"chargebox":"A","connector":"1","id_tag":"{TAG}"}}', "connector must be an int"),
+        (f'{{"chargebox":"A","connector":true,"id_tag":"{TAG}"}}', "connector must be an int"),
+        (f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}"', "not a JSON object"),
+        (f'{{"chargebox":"A","connector":1,"id_tag":["{TAG}"]}}', "id_tag must be a str, not a l"),
+        (f'["{TAG}"]', "not a JSON object"),
+        (
+            f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","ref":1,"x":2}}',
+            "ref beside",
+        ),
+        (f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","not_after":5}}', "not_after must be"),
+    ],
+)
+def test_bad_json_lines(run: Run, write: Callable[..., Path], line: str, problem: str) -> None:
+    good = f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}"}}'
+    result = run("stop-many", write(good, line), "--dry-run")
+    assert (result.status, result.out) == (2, "")
+    assert f"line 2: {problem}" in result.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], f"line 1: no column {', '.join(HEADER.split(','))}: put {HEADER} into the first line"),
+        ([f"connector-1,2,{TAG},3"], f"put {HEADER} into the first line"),
+        ([f"A;2;{TAG};3"], f"put {HEADER} into the first line"),
+        (["chargebox,connector,idTag"], "no column id_tag, transaction: found 'chargebox,conn"),
+        (["Chargebox\tConnector"], "separated by commas, semicolons or tabs"),
+        (["chargebox;connector;note"], "no column id_tag, transaction: found 'chargebox;conn"),
+        ([f"{HEADER},connector"], "two columns connector: leave one out"),
+        ([f'"{HEADER}'], "line 1: not CSV (unexpected end of data)"),
+    ],
+)
+def test_bad_headers(
+    thor: Thor, run: Run, write: Callable[..., Path], lines: list[str], message: str
+) -> None:
+    result = run("stop-many", write(*lines))
+    assert (result.status, result.out, thor.requests) == (2, "", 0)
+    assert message in result.err
+    assert result.err.count("\n") == 1
