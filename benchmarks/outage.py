@@ -1,9 +1,9 @@
-"""What a Thor that is away for a while costs, under virtual time: `python -m benchmarks.outage`.
+"""The cost of an outage of Thor, under virtual time: `python -m benchmarks.outage`.
 
-A batch at 32 in flight and 20 ms, in which Thor goes away after 2 s, refusing connections or
-answering 503, and comes back, each time a little later between two probes; the batch never gives
-up. Shown is the worst. Last, a Thor that says for every command that it failed itself: that is no
-outage, and nothing but the budget of retries bounds what it sees.
+A batch runs with 32 in flight and 20 ms. Thor goes away after 2 s: it refuses connections or
+answers 503. It comes back at several times between two probes; the batch never gives up. The
+table shows the worst values. The last row is a Thor that answers every command with its own 500:
+this is no outage, so only the retry budget limits the requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tests import virtual_time
 from tests.fake_transport import OK, FakeTransport, fleet, refused, thor_says
 from thor_async import NotSentError, RetryPolicy, StopCharge, StopOutcome, Verdict
-from thor_async._protocol.stop import Answer
+from thor_async._protocol.http_messages import Answer
 
 from .report import Figure, arguments, print_figures, print_table, write_json
 
@@ -33,7 +33,7 @@ PROBES_APART = 15.0
 
 
 class Cost(NamedTuple):
-    """Of one batch: seconds from Thor's return to the first stop that it relays are `recovery`."""
+    """The cost of one batch. `recovery`: seconds from Thor's return to the next request."""
 
     requests_per_command: float
     requests_while_away: int
@@ -42,7 +42,7 @@ class Cost(NamedTuple):
 
 
 def summarize(outcomes: list[StopOutcome], times: list[float], back: float) -> Cost:
-    """What the outcomes and the times of all requests, in their order, say of it."""
+    """Computes the cost from the outcomes and the times of all requests, in order."""
     relayed = sum(outcome.verdict is Verdict.RELAYED for outcome in outcomes)
     return Cost(
         requests_per_command=len(times) / len(outcomes),
@@ -53,7 +53,7 @@ def summarize(outcomes: list[StopOutcome], times: list[float], back: float) -> C
 
 
 def stop_through(down: str, back: float, count: int) -> Cost:
-    """A batch through an outage that ends at that time."""
+    """Runs a batch of `count` commands through an outage that ends at the time `back`."""
 
     def reply(command: StopCharge, now: float) -> Answer | NotSentError:
         return REPLIES[down]() if LEAVES <= now < back else OK
@@ -71,9 +71,9 @@ def stop_through(down: str, back: float, count: int) -> Cost:
 
 
 def measure(down: str, away: float, count: int, returns: int) -> Cost:
-    """The worst of each over several returns."""
-    later = [min(away, PROBES_APART) * n / returns for n in range(returns)]
-    costs = [stop_through(down, LEAVES + away + each, count) for each in later]
+    """Returns the worst values over several times of return."""
+    offsets = [min(away, PROBES_APART) * n / returns for n in range(returns)]
+    costs = [stop_through(down, LEAVES + away + offset, count) for offset in offsets]
     return Cost(
         max(cost.requests_per_command for cost in costs),
         max(cost.requests_while_away for cost in costs),

@@ -1,8 +1,8 @@
-"""What Thor sees while a broker delivers a backlog: `python -m benchmarks.replay`.
+"""The requests that Thor receives while a broker delivers a backlog: `python -m benchmarks.replay`.
 
-Under virtual time, workers of 32 in flight take commands from a broker in memory, by the worker's
-own decisions and its gate, to a Thor of 50 ms: a backlog; a replay of what was done before; a Thor
-that is away for a minute; and commands that are too old.
+Under virtual time, workers with 32 in flight process commands from a broker in memory, with the
+decisions and the breaker of the real worker. Thor answers after 50 ms. Scenarios: a backlog;
+commands that were done before; a Thor that is away for a minute; commands that are too old.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from tests import virtual_time
 from tests.fake_transport import OK, FakeTransport, Reply, fleet, thor_says
-from thor_async import RetryPolicy, StopCharge, StopOutcome, ThorClient, ThorError
-from thor_async._protocol.stop import Answer
+from thor_async import RetryPolicy, StopCharge, ThorClient
+from thor_async._dispatch.breaker import CircuitBreaker
+from thor_async._protocol.http_messages import Answer
 from thor_async.worker import decide, find_expiry
-from thor_async.worker.gate import Gate
 
 from .report import Figure, arguments, print_figures, print_table, write_json
 
@@ -30,7 +30,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Cost(NamedTuple):
-    """Of one backlog: what Thor saw of it, and how its commands ended."""
+    """The cost of one backlog: the requests to Thor, and the share of commands that are done."""
 
     requests_per_command: float
     most_in_flight: int
@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 
 class Broker:
-    """Messages by the time when they are due, each with its number of deliveries."""
+    """Holds messages in the order of their due times, each with its number of deliveries."""
 
     def __init__(self, commands: Iterable[StopCharge], age: float) -> None:
         self.created = EPOCH - timedelta(seconds=age)
@@ -49,53 +49,44 @@ class Broker:
         self.left = len(self.waiting)
         self.done = 0
 
-    async def serve(self, thor: ThorClient, gate: Gate, dice: random.Random) -> None:
-        """One place of a worker: takes a message, and ends it or gives it back."""
+    async def serve(self, thor: ThorClient, breaker: CircuitBreaker, rng: random.Random) -> None:
+        """One subscriber of a worker: pulls messages, and ends or returns each of them."""
         loop = asyncio.get_running_loop()
         while self.left:
             if not self.waiting or self.waiting[0][0] > loop.time():
                 await asyncio.sleep(0.1)
                 continue
             _, number, deliveries, command = heapq.heappop(self.waiting)
-            turn = await gate.enter()
-            assert turn is not None
+            probe = await breaker.acquire_probe()
             now = EPOCH + timedelta(seconds=loop.time())
             if find_expiry(command, self.created, now) is not None:
-                gate.pass_on(turn)
+                breaker.release_probe(probe)
                 self.left -= 1
                 continue
-            outcome = await stop(thor, command)
-            gate.learn(outcome, turn)
-            fate = decide(outcome, deliveries, random=dice.uniform)
-            if fate.action == "retry":
-                due = loop.time() + fate.delay
+            outcome = await thor._stop_outcome(command)
+            breaker.record_command(outcome.error, outcome.attempts, probe)
+            settlement = decide(outcome, deliveries, random=rng.uniform)
+            if settlement.action == "retry":
+                due = loop.time() + settlement.delay
                 heapq.heappush(self.waiting, (due, number, deliveries + 1, command))
             else:
                 self.left -= 1
-                self.done += fate.action == "ack"
-
-
-async def stop(thor: ThorClient, command: StopCharge) -> StopOutcome:
-    try:
-        return await thor.stop_charge(command)
-    except ThorError as error:
-        maybe = error.maybe_applied
-        return StopOutcome(command, 0, error.verdict, error, error.attempts, 0.0, maybe)
+                self.done += settlement.action == "ack"
 
 
 def replay(reply: Reply, count: int, workers: int, age: float = 0.0) -> Cost:
-    """What a backlog of so many commands, so many seconds old, costs."""
+    """Processes a backlog of `count` commands that are `age` seconds old, and returns its cost."""
     transport = FakeTransport(reply, LATENCY)
     broker = Broker(fleet(count), age)
-    dice = random.Random(7)
+    rng = random.Random(7)
 
     async def work() -> None:
-        gate = Gate()
-        policy = RetryPolicy(random=dice.uniform)
+        breaker = CircuitBreaker(pauses_when_refused=True)
+        policy = RetryPolicy(random=rng.uniform)
         async with transport.client(retry=policy, max_in_flight=IN_FLIGHT) as thor:
-            places = (broker.serve(thor, gate, dice) for _ in range(IN_FLIGHT))
-            await asyncio.gather(*places)
-        gate.shut()
+            subscribers = (broker.serve(thor, breaker, rng) for _ in range(IN_FLIGHT))
+            await asyncio.gather(*subscribers)
+        breaker.shut()
 
     async def main() -> float:
         with transport.installed():
@@ -156,7 +147,7 @@ def main() -> None:
 
 
 def summarize(costs: dict[str, Cost], workers: int) -> list[Figure]:
-    """The figures that the docstring of `thor_async.worker` rests on."""
+    """Returns the figures behind the docstring of `thor_async.worker`."""
     most = max(cost.most_in_flight for cost in costs.values())
     backlog, outage = costs["backlog"], costs["Thor away for 60 s"]
     pace = backlog.requests_a_second / (workers * IN_FLIGHT / LATENCY)

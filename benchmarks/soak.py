@@ -1,7 +1,7 @@
 """A soak over real sockets: `python -m benchmarks.soak --minutes 10`.
 
-200 stops a second against a Thor in a process of its own that fails 5 % of them with a 5xx, drops
-1 %, stalls now and then, and is restarted every minute, while callers cancel at random. Prints
+Sends 200 stops a second to an emulated Thor in another process. This Thor answers 5 % of them with
+a 5xx, drops 1 %, stalls sometimes, and is restarted every minute; callers cancel at random. Prints
 tasks, open files and memory over time, and fails when one of them grows.
 """
 
@@ -30,7 +30,7 @@ CHARGEBOXES = 2000
 PER_SECOND = 200
 SAMPLES = 30
 LIMITS = {"tasks": 20, "files": 20, "memory_kib": 4096}
-"""By how much the median of the last third of a soak may be above that of the middle third."""
+"""The allowed growth: median of the last third of the soak minus median of the middle third."""
 
 
 class Sample(msgspec.Struct):
@@ -42,7 +42,7 @@ class Sample(msgspec.Struct):
 
 
 async def serve(port: int) -> None:
-    """A sick Thor whose charges never run out."""
+    """Runs a faulty Thor that restarts every stopped charge."""
     faults = Faults(
         error_before=0.03,
         error_after=0.02,
@@ -65,7 +65,7 @@ async def serve(port: int) -> None:
 
 
 class Server:
-    """The process that is Thor, on one port through all its restarts."""
+    """The process of the emulated Thor. It keeps its port through all restarts."""
 
     def __init__(self) -> None:
         self.base_url = ""
@@ -111,7 +111,7 @@ async def stop_one(thor: ThorClient, verdicts: Counter[str]) -> None:
 
 
 async def drive(thor: ThorClient, verdicts: Counter[str]) -> None:
-    """Single stops at an even rate, and a batch of a second's worth every ten."""
+    """Sends single stops at an even rate, and a batch of `PER_SECOND` stops every 10 s."""
     async with asyncio.TaskGroup() as group:
         for tick in range(sys.maxsize):
             for _ in range(PER_SECOND // 20):
@@ -141,7 +141,7 @@ async def soak(minutes: float) -> list[Sample]:
     started = loop.time()
     print("second  tasks  files  memory KiB   stops")
     async with ThorClient(KEY, base_url=server.base_url, attempt_timeout=3.0) as thor:
-        work = [
+        tasks = [
             asyncio.create_task(drive(thor, verdicts)),
             asyncio.create_task(server.restart_every(60)),
         ]
@@ -150,16 +150,16 @@ async def soak(minutes: float) -> list[Sample]:
             sample = take_sample(loop.time() - started, verdicts.total())
             samples.append(sample)
             print("{:>6}  {:>5}  {:>5}  {:>10}  {:>6}".format(*msgspec.structs.astuple(sample)))
-        for task in work:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
     await server.stop()
     print(*(f"{count:,} {verdict}" for verdict, count in verdicts.most_common()), sep=", ")
     return samples
 
 
 def growth(samples: list[Sample]) -> dict[str, float]:
-    """The last third against the one before it: the first is for warming up."""
+    """Compares the last third with the middle third. The first third is for warming up."""
     third = len(samples) // 3
 
     def median(name: str, part: list[Sample]) -> float:

@@ -1,4 +1,4 @@
-"""Spans and metrics, as the real SDK exports them."""
+"""The spans and metrics that the real SDK exports."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.conftest import KEY, TAG, Rests
 from tests.fake_transport import OK, FakeTransport, fleet, thor_says
 from thor_async import NotInTransaction, StopCharge, ThorClient
-from thor_async._protocol.stop import Answer
+from thor_async._protocol.http_messages import Answer
 from thor_async.emulator import ScriptedAnswer, ThorEmulator
 from thor_async.otel import Telemetry
 
 
 class Backend:
-    """Where spans and metrics arrive."""
+    """Collects spans and metrics in memory."""
 
     def __init__(self) -> None:
         self._spans = InMemorySpanExporter()
@@ -51,7 +51,7 @@ class Backend:
         [metric] = [metric for metric in metrics if metric.name == name]
         return list(metric.data.data_points)
 
-    def everything(self) -> str:
+    def export(self) -> str:
         data = self._reader.get_metrics_data()
         assert data is not None
         return data.to_json() + "".join(s.to_json() for s in self._spans.get_finished_spans())
@@ -99,10 +99,10 @@ async def test_a_stop_is_a_span_with_an_event_for_each_attempt(
     events = [attributes(event) for event in span.events]
     assert [event.name for event in span.events] == ["attempt"] * 3
     assert all(event.pop("thor.attempt.duration") > 0 for event in events)
-    about = {"http.request.method": "POST", **server}
+    request = {"http.request.method": "POST", **server}
     assert events == [
         {
-            **about,
+            **request,
             "http.response.status_code": 500,
             "error.type": "500",
             "thor.attempt": 1,
@@ -110,7 +110,7 @@ async def test_a_stop_is_a_span_with_an_event_for_each_attempt(
             "thor.code": "InternalServerError",
         },
         {
-            **about,
+            **request,
             "http.response.status_code": 503,
             "error.type": "503",
             "http.request.resend_count": 1,
@@ -118,7 +118,7 @@ async def test_a_stop_is_a_span_with_an_event_for_each_attempt(
             "thor.verdict": "indeterminate",
         },
         {
-            **about,
+            **request,
             "http.response.status_code": 200,
             "http.request.resend_count": 2,
             "thor.attempt": 3,
@@ -127,7 +127,9 @@ async def test_a_stop_is_a_span_with_an_event_for_each_attempt(
     ]
 
 
-async def test_a_failure_is_the_spans_status(backend: Backend, command: StopCharge) -> None:
+async def test_a_failed_stop_sets_the_status_of_its_span(
+    backend: Backend, command: StopCharge
+) -> None:
     thor = FakeTransport(lambda *_: thor_says("NotInTransaction", 400))
     with thor.installed():
         async with thor.client(on_event=backend.telemetry) as client:
@@ -136,12 +138,12 @@ async def test_a_failure_is_the_spans_status(backend: Backend, command: StopChar
     [span] = backend.spans()
     assert span.status.status_code is StatusCode.ERROR
     assert span.status.description == "Thor answered 400: NotInTransaction"
-    told = attributes(span)
-    assert told["error.type"] == told["thor.code"] == "NotInTransaction"
-    assert told["thor.next_step"] == "done"
+    recorded = attributes(span)
+    assert recorded["error.type"] == recorded["thor.code"] == "NotInTransaction"
+    assert recorded["thor.next_step"] == "done"
 
 
-async def test_what_never_reached_thor_is_named_by_its_error(
+async def test_the_error_type_of_an_unsent_attempt_is_its_error(
     backend: Backend, command: StopCharge
 ) -> None:
     async with ThorClient(KEY, base_url="http://127.0.0.1:1", on_event=backend.telemetry) as thor:
@@ -176,7 +178,7 @@ async def test_metrics_count_attempts_and_stops_by_verdict(backend: Backend) -> 
     assert ok.explicit_bounds[:3] == (0.005, 0.01, 0.025)
 
 
-async def test_active_requests_are_those_on_the_wire(backend: Backend) -> None:
+async def test_active_requests_counts_requests_in_flight(backend: Backend) -> None:
     thor = FakeTransport(lambda *_: None)
     with thor.installed():
         async with thor.client(on_event=backend.telemetry, max_in_flight=3) as client:
@@ -191,18 +193,18 @@ async def test_active_requests_are_those_on_the_wire(backend: Backend) -> None:
     assert active.value == 0
 
 
-async def test_the_span_around_a_stop_is_its_parent_and_current_again_after_it(
+async def test_the_surrounding_span_is_the_parent_and_current_again_afterwards(
     backend: Backend, command: StopCharge
 ) -> None:
     thor = FakeTransport(lambda *_: OK)
     tracer = backend.traces.get_tracer("test")
-    with thor.installed(), tracer.start_as_current_span("request") as around:
+    with thor.installed(), tracer.start_as_current_span("request") as parent:
         async with thor.client(on_event=backend.telemetry) as client:
             await client.stop_charge(command)
-            assert trace.get_current_span() is around
+            assert trace.get_current_span() is parent
             await client.stop_many(fleet(2))
     assert len(backend.spans()) == 3
-    assert [span.parent for span in backend.spans()] == [around.get_span_context()] * 3
+    assert [span.parent for span in backend.spans()] == [parent.get_span_context()] * 3
 
 
 async def test_a_cancelled_stop_closes_its_span(backend: Backend, command: StopCharge) -> None:
@@ -256,7 +258,7 @@ async def test_no_secret_is_exported(
         KEY, base_url=emulator.base_url, on_event=backend.telemetry, retry=rests.policy()
     ) as thor:
         await thor.stop_many([StopCharge("box-1", 1, TAG)])
-    exported = backend.everything()
+    exported = backend.export()
     assert "box-1" in exported
     assert TAG not in exported
     assert KEY not in exported

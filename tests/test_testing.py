@@ -1,4 +1,4 @@
-"""The plugin for users' tests, run as they would: by a pytest of its own."""
+"""The pytest plugin for users, run by a pytest process of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytest_plugins = ["pytester"]
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 CONFTEST = 'pytest_plugins = ["thor_async.testing"]\n'
-HASTY = """
+NO_WAIT_TEST = """
 import pytest
 from thor_async import RetryPolicy, StopCharge, ThorClient
 from thor_async.emulator import ScriptedAnswer
@@ -36,7 +36,7 @@ async def test_the_emulator_is_a_new_one(thor_emulator):
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_it_works_in_both_modes_of_pytest_asyncio(pytester: pytest.Pytester, mode: str) -> None:
-    """With the example of the README as it stands there."""
+    """Runs the example of the README unchanged."""
     [example] = re.findall(r"```python\n(import pytest\n.*?)```", README, re.DOTALL)
     pytester.makeconftest(CONFTEST)
     pytester.makepyprojecttoml(
@@ -47,12 +47,12 @@ def test_it_works_in_both_modes_of_pytest_asyncio(pytester: pytest.Pytester, mod
         filterwarnings = ["error"]
         """
     )
-    pytester.makepyfile(test_example=example, test_hasty=HASTY)
+    pytester.makepyfile(test_example=example, test_no_wait=NO_WAIT_TEST)
     ran = pytester.runpytest_subprocess("-q", "--durations=0")
     ran.assert_outcomes(passed=len(re.findall(r"def test_", example)) + 2)
 
 
-def test_it_is_there_only_for_who_asks(pytester: pytest.Pytester) -> None:
+def test_the_fixtures_need_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_nothing(thor_emulator): ...")
     ran = pytester.runpytest_subprocess("-q")
     ran.assert_outcomes(errors=1)

@@ -1,6 +1,6 @@
-"""OpenTelemetry on top of the events: `ThorClient(on_event=Telemetry())`. Needs the extra `otel`.
+"""OpenTelemetry spans and metrics: `ThorClient(on_event=Telemetry())`. Needs the extra `otel`.
 
-Names follow the semantic conventions of HTTP clients where these have one, else begin with `thor.`.
+Names follow the semantic conventions of HTTP clients; all other names begin with `thor.`.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from ._events import AttemptFinished, AttemptStarted, CallFinished, CallStarted,
 
 Attributes = dict[str, AttributeValue]
 
-_OPEN = context.create_key("thor_async.stop")
-_PORTS = {"http": 80, "https": 443}
-# Those that the conventions ask for; the SDK's own are for milliseconds.
+_STOP_SPAN_KEY = context.create_key("thor_async.stop")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# The boundaries of the conventions, in seconds. The SDK's defaults are for milliseconds.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
 
 
 class Telemetry:
-    """A span for each stop with an event for each attempt, and metrics of both.
+    """Records a span for each stop, with an event for each attempt, and metrics of both.
 
-    The span `thor.stop_charge` is current while its stop goes on, so that the spans of the aiohttp
-    instrumentation are its children. Chargebox, connector and transaction are attributes of spans
-    only, because a metric has to have few; an id_tag is nowhere.
+    The span `thor.stop_charge` is the current span during its stop, so that the spans of the
+    aiohttp instrumentation are its children. Chargebox, connector and transaction are attributes of
+    spans only, as a metric must have few attribute values. The id_tag is never recorded.
 
-    Metrics: `http.client.request.duration` (seconds) and `http.client.active_requests` of the
-    attempts; `thor.client.stop.duration` (seconds), `thor.client.stop.attempts` and the counter
-    `thor.client.stops` of the stops, by `thor.verdict` and `error.type`. The aiohttp
-    instrumentation may report its own `http.client.request.duration`: that of the meter
-    `thor_async` is the one to drop by a view.
+    Metrics of attempts: `http.client.request.duration` (seconds) and `http.client.active_requests`.
+    Metrics of stops, by `thor.verdict` and `error.type`: `thor.client.stop.duration` (seconds),
+    `thor.client.stop.attempts` and the counter `thor.client.stops`. The aiohttp instrumentation may
+    record `http.client.request.duration` too: then use a view to drop that of the meter
+    `thor_async`.
 
-    The global providers are used where none is given.
+    Without `tracer_provider` or `meter_provider`, the global provider is used.
     """
 
     def __init__(
@@ -75,39 +75,41 @@ class Telemetry:
     def __call__(self, event: Event) -> None:
         match event:
             case CallStarted():
-                self._open(event)
+                self._start_span(event)
             case AttemptStarted():
-                self._active_requests.add(1, _request(event))
+                self._active_requests.add(1, _request_attributes(event))
             case AttemptFinished():
-                self._attempt(event)
+                self._record_attempt(event)
             case CallFinished():
-                self._close(event)
+                self._record_stop(event)
 
-    def _open(self, event: CallStarted) -> None:
+    def _start_span(self, event: CallStarted) -> None:
         span = self._tracer.start_span(
-            "thor.stop_charge", kind=trace.SpanKind.CLIENT, attributes=_call(event)
+            "thor.stop_charge", kind=trace.SpanKind.CLIENT, attributes=_command_attributes(event)
         )
-        stop = _Stop(span)
-        stop.token = context.attach(trace.set_span_in_context(span, context.set_value(_OPEN, stop)))
+        stop_span = _StopSpan(span)
+        in_context = context.set_value(_STOP_SPAN_KEY, stop_span)
+        stop_span.token = context.attach(trace.set_span_in_context(span, in_context))
 
-    def _attempt(self, event: AttemptFinished) -> None:
-        request, answer = _request(event), _answer(event)
+    def _record_attempt(self, event: AttemptFinished) -> None:
+        request, response = _request_attributes(event), _response_attributes(event)
         self._active_requests.add(-1, request)
-        self._request_duration.record(event.duration, request | answer)
-        if (stop := _open_stop()) is not None:
-            stop.span.add_event("attempt", request | answer | _attempt(event))
+        self._request_duration.record(event.duration, request | response)
+        if (stop_span := _current_stop_span()) is not None:
+            attributes = request | response | _attempt_attributes(event)
+            stop_span.span.add_event("attempt", attributes)
 
-    def _close(self, event: CallFinished) -> None:
-        result = _result(event)
-        self._stop_duration.record(event.elapsed, result)
-        self._stop_attempts.record(event.attempts, result)
-        self._stops.add(1, result)
-        if (stop := _open_stop()) is not None:
-            stop.close(event, result)
+    def _record_stop(self, event: CallFinished) -> None:
+        attributes = _outcome_attributes(event)
+        self._stop_duration.record(event.elapsed, attributes)
+        self._stop_attempts.record(event.attempts, attributes)
+        self._stops.add(1, attributes)
+        if (stop_span := _current_stop_span()) is not None:
+            stop_span.end(event, attributes)
 
 
-class _Stop:
-    """The open span of one stop, and what makes the span around it current again."""
+class _StopSpan:
+    """The span of one running stop, with the token that restores the span around it."""
 
     __slots__ = ("span", "token")
 
@@ -116,15 +118,15 @@ class _Stop:
     def __init__(self, span: trace.Span) -> None:
         self.span = span
 
-    def close(self, event: CallFinished, result: Attributes) -> None:
+    def end(self, event: CallFinished, attributes: Attributes) -> None:
         self.span.set_attributes(
-            result
+            attributes
             | {
                 "thor.attempts": event.attempts,
                 "thor.maybe_applied": event.maybe_applied,
                 "thor.next_step": event.next_step,
             }
-            | _known({"http.response.status_code": event.status, "thor.code": event.code})
+            | _without_none({"http.response.status_code": event.status, "thor.code": event.code})
         )
         if event.error is not None:
             self.span.set_status(trace.StatusCode.ERROR, event.message)
@@ -132,13 +134,13 @@ class _Stop:
         context.detach(self.token)
 
 
-def _open_stop() -> _Stop | None:
-    stop = context.get_value(_OPEN)
-    return stop if isinstance(stop, _Stop) else None
+def _current_stop_span() -> _StopSpan | None:
+    stop_span = context.get_value(_STOP_SPAN_KEY)
+    return stop_span if isinstance(stop_span, _StopSpan) else None
 
 
-def _call(event: CallStarted) -> Attributes:
-    return _known(
+def _command_attributes(event: CallStarted) -> Attributes:
+    return _without_none(
         {
             "thor.chargebox": event.chargebox,
             "thor.connector": event.connector,
@@ -147,26 +149,26 @@ def _call(event: CallStarted) -> Attributes:
     )
 
 
-def _request(event: AttemptStarted | AttemptFinished) -> Attributes:
-    return {"http.request.method": "POST", **_server(event.url)}
+def _request_attributes(event: AttemptStarted | AttemptFinished) -> Attributes:
+    return {"http.request.method": "POST", **_server_attributes(event.url)}
 
 
 @lru_cache(maxsize=16)
-def _server(url: str) -> Attributes:
+def _server_attributes(url: str) -> Attributes:
     parts = urlsplit(url)
-    port = parts.port or _PORTS[parts.scheme]
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
     return {"server.address": parts.hostname or "", "server.port": port}
 
 
-def _answer(event: AttemptFinished) -> Attributes:
-    """The conventions' `error.type` of a request is the status, where one came."""
-    is_status = event.status is not None and event.status >= 400
-    error = str(event.status) if is_status else event.error
-    return _known({"http.response.status_code": event.status, "error.type": error})
+def _response_attributes(event: AttemptFinished) -> Attributes:
+    """By the conventions, `error.type` of a request is its status if there is one."""
+    is_error_status = event.status is not None and event.status >= 400
+    error = str(event.status) if is_error_status else event.error
+    return _without_none({"http.response.status_code": event.status, "error.type": error})
 
 
-def _attempt(event: AttemptFinished) -> Attributes:
-    return _known(
+def _attempt_attributes(event: AttemptFinished) -> Attributes:
+    return _without_none(
         {
             "http.request.resend_count": event.attempt - 1 or None,
             "thor.attempt": event.attempt,
@@ -177,9 +179,9 @@ def _attempt(event: AttemptFinished) -> Attributes:
     )
 
 
-def _result(event: CallFinished) -> Attributes:
-    return _known({"thor.verdict": event.verdict.value, "error.type": event.error})
+def _outcome_attributes(event: CallFinished) -> Attributes:
+    return _without_none({"thor.verdict": event.verdict.value, "error.type": event.error})
 
 
-def _known(values: dict[str, AttributeValue | None]) -> Attributes:
+def _without_none(values: dict[str, AttributeValue | None]) -> Attributes:
     return {name: value for name, value in values.items() if value is not None}

@@ -1,7 +1,7 @@
-"""Fixtures for the tests of whoever uses this library: `pytest_plugins = ["thor_async.testing"]`.
+"""pytest fixtures for users of this library: `pytest_plugins = ["thor_async.testing"]`.
 
-Needs pytest-asyncio, in its strict or its auto mode. The emulator runs on the loop of
-`asyncio_default_fixture_loop_scope`, which has to be that of the test.
+Needs pytest-asyncio, in strict or auto mode. The emulator runs on the loop that
+`asyncio_default_fixture_loop_scope` sets; the test must run on the same loop.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .emulator import ThorEmulator
 
 @pytest_asyncio.fixture
 async def thor_emulator() -> AsyncIterator[ThorEmulator]:
-    """A running `ThorEmulator`, a new one for each test."""
+    """Starts a new `ThorEmulator` for each test."""
     async with ThorEmulator() as emulator:
         yield emulator
 
 
 @pytest.fixture
 def no_wait_policy() -> RetryPolicy:
-    """The default `RetryPolicy`, but for its waits: they take no time, whatever Thor asks for."""
-    return RetryPolicy(sleep=_give_way, random=lambda low, high: low)
+    """The default `RetryPolicy`, with waits that take no time, even after a `Retry-After`."""
+    return RetryPolicy(sleep=_yield_to_loop, random=lambda low, high: low)
 
 
-async def _give_way(seconds: float) -> None:
+async def _yield_to_loop(seconds: float) -> None:
     await asyncio.sleep(0)

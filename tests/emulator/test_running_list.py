@@ -1,9 +1,10 @@
-"""The emulator's lists: true by default, and every way in which they lie."""
+"""The list of running charges, with and without faults."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 from functools import partial
 from typing import Any
 
@@ -12,13 +13,34 @@ import msgspec
 import pytest
 
 from tests import virtual_time
-from tests.emulator.test_chargers import opened, under_virtual_time
-from tests.emulator.test_emulator import Client, refused, until
+from tests.conftest import wait_until
+from tests.emulator.harness import Client, error_body, running_emulator, under_virtual_time
 from thor_async.emulator import Behaviour, Faults, Lists, Read, ThorEmulator
 
 
+async def test_the_list_of_running_charges(thor: ThorEmulator, client: Client) -> None:
+    local = thor.start_charge("A", 1, "T", 7)
+    thor.start_charge("B", 1, "T", mode="remote")
+    status, both = await client.ask("GET", "charges/running")
+    assert (status, both["count"], both["users"]) == (200, 2, {})
+    assert [(c["id"], c["chargebox"], c["id_tag"]) for c in both["items"]] == [
+        (7, "A", "T"),
+        (8, "B", None),
+    ]
+    _, one = await client.ask("GET", "charges/running?chargebox=A")
+    assert one == {"count": 1, "items": both["items"][:1], "users": {}}
+    item = one["items"][0]
+    assert item["date_started"] == local.date_started
+    assert abs(item["date_started"] / 1000 - time.time()) < 60
+    assert item.keys() >= {"connector", "energy", "type", "user", "payment"}
+    assert await client.ask("GET", "charges/running?chargebox=C") == (
+        200,
+        {"count": 0, "items": [], "users": {}},
+    )
+
+
 async def listed(client: Client, query: str = "") -> tuple[int, list[int]]:
-    """The count, and the transactions that are shown."""
+    """Returns the count and the listed transactions."""
     status, content = await client.ask("GET", f"charges/running{query}")
     assert status == 200
     assert isinstance(content["users"], dict)
@@ -36,13 +58,10 @@ def start(thor: ThorEmulator, count: int) -> None:
         thor.start_charge(f"box-{number}", 1, "T", number)
 
 
-# Every GET is entered
-
-
 @under_virtual_time
-async def test_every_get_is_entered(thor: ThorEmulator, client: Client) -> None:
+async def test_every_get_is_recorded(thor: ThorEmulator, client: Client) -> None:
     thor.add_chargebox("A")
-    begun = asyncio.get_running_loop().time()
+    started = asyncio.get_running_loop().time()
     thor.faults = Faults(latency=(60.0, 60.0))
     for path in ("charges/running", "charges/running?chargebox=A", "chargeboxes", "chargeboxes/A"):
         await client.ask("GET", path)
@@ -55,15 +74,15 @@ async def test_every_get_is_entered(thor: ThorEmulator, client: Client) -> None:
         ("chargeboxes/A", "A", 200),
         ("chargeboxes/B", "B", 403),
     ]
-    assert [round(r.at - begun) for r in thor.ledger.reads] == [0, 60, 120, 180, 240]
+    assert [round(r.at - started) for r in thor.ledger.reads] == [0, 60, 120, 180, 240]
     assert thor.ledger.requests == []
 
 
 @under_virtual_time
-async def test_a_get_that_nobody_waited_for(thor: ThorEmulator, client: Client) -> None:
+async def test_a_get_whose_client_left_has_no_status(thor: ThorEmulator, client: Client) -> None:
     thor.faults = Faults(latency=(60.0, 60.0))
     task = asyncio.create_task(client.ask("GET", "chargeboxes"))
-    await until(lambda: thor.ledger.reads)
+    await wait_until(lambda: thor.ledger.reads)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(61)
@@ -71,11 +90,8 @@ async def test_a_get_that_nobody_waited_for(thor: ThorEmulator, client: Client) 
     assert read == Read("chargeboxes", None, read.at)
 
 
-# Late lists
-
-
 @under_virtual_time
-async def test_a_list_lags(thor: ThorEmulator, client: Client) -> None:
+async def test_a_late_list_shows_an_earlier_state(thor: ThorEmulator, client: Client) -> None:
     thor.lists = Lists(lag=(30.0, 30.0))
     start(thor, 1)
     assert await listed(client) == (0, [])
@@ -137,9 +153,6 @@ def test_a_late_list_reaches_back_before_the_emulator_ran() -> None:
     virtual_time.run(partial(scenario, 1, 2))  # on another loop, whose clock begins anew
 
 
-# Lies
-
-
 @under_virtual_time
 async def test_a_cut_list_has_fewer_items_than_its_count(
     thor: ThorEmulator, client: Client
@@ -157,7 +170,7 @@ async def test_a_cut_list_has_fewer_items_than_its_count(
 
 
 @under_virtual_time
-async def test_broken_json_comes_whole(thor: ThorEmulator, client: Client) -> None:
+async def test_broken_json_is_a_complete_answer(thor: ThorEmulator, client: Client) -> None:
     start(thor, 1)
     _, whole = await raw(client)
     thor.lists = Lists(broken=1.0)
@@ -202,36 +215,36 @@ async def test_a_list_that_fails(thor: ThorEmulator, client: Client) -> None:
     thor.lists = Lists(error=1.0)
     answers = [await client.ask("GET", "charges/running") for _ in range(40)]
     assert {status for status, _ in answers} == {500, 502, 503}
-    assert all((b == refused("InternalServerError")) == (s == 500) for s, b in answers)
+    assert all((b == error_body("InternalServerError")) == (s == 500) for s, b in answers)
     assert {read.status for read in thor.ledger.reads} == {500, 502, 503}
     assert (await client.ask("GET", "chargeboxes"))[0] == 200
 
 
 @under_virtual_time
-async def test_the_key_comes_before_a_lie(thor: ThorEmulator, client: Client) -> None:
+async def test_the_key_is_checked_before_a_fault(thor: ThorEmulator, client: Client) -> None:
     thor.lists = Lists(error=1.0)
     client.headers = {}
-    assert await client.ask("GET", "charges/running") == (403, refused("APIKeyNotFound"))
+    assert await client.ask("GET", "charges/running") == (403, error_body("APIKeyNotFound"))
 
 
-async def told(seed: int) -> list[tuple[int, bytes]]:
-    async with opened(seed=seed) as (thor, client):
+async def list_answers(seed: int) -> list[tuple[int, bytes]]:
+    async with running_emulator(seed=seed) as (thor, client):
         thor.lists = Lists(cut=0.2, empty=0.2, foreign=0.2, error=0.2, broken=0.1)
         start(thor, 1)
         answers = [await raw(client) for _ in range(200)]
         return [(status, body[:10]) for status, body in answers]
 
 
-def test_lies_are_drawn_by_the_seed() -> None:
-    first = virtual_time.run(partial(told, 1))
-    assert virtual_time.run(partial(told, 1)) == first
-    assert virtual_time.run(partial(told, 2)) != first
+def test_list_faults_are_drawn_by_the_seed() -> None:
+    first = virtual_time.run(partial(list_answers, 1))
+    assert virtual_time.run(partial(list_answers, 1)) == first
+    assert virtual_time.run(partial(list_answers, 2)) != first
     honest = first.count((200, b'{"count":1'))
     assert 10 < honest < 150
 
 
 @under_virtual_time
-async def test_honest_lists_follow_the_chargebox(thor: ThorEmulator, client: Client) -> None:
+async def test_a_true_list_follows_the_chargebox(thor: ThorEmulator, client: Client) -> None:
     thor.behaviours[None] = Behaviour(delay=(10.0, 10.0))
     thor.start_charge("A", 1, "T", 7)
     await client.stop()
@@ -241,7 +254,7 @@ async def test_honest_lists_follow_the_chargebox(thor: ThorEmulator, client: Cli
 
 
 @under_virtual_time
-async def test_dates_go_with_the_loop(thor: ThorEmulator, client: Client) -> None:
+async def test_dates_follow_the_time_of_the_loop(thor: ThorEmulator, client: Client) -> None:
     first = thor.start_charge("A", 1)
     await asyncio.sleep(3600)
     second = thor.start_charge("A", 2)

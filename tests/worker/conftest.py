@@ -1,4 +1,4 @@
-"""A real broker on a free port, shared by all tests; each has a stream of its own there."""
+"""A real broker on a free port, shared by all tests. Each test has its own stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a nats-server with JetStream on loopback."""
+    """Runs a nats-server with JetStream on loopback, and yields its address."""
     folder = tmp_path_factory.mktemp("nats")
     server = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
     where = ["-sd", str(folder), "--ports_file_dir", str(folder)]
@@ -48,17 +48,17 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def find_port(folder: Path) -> str:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         for file in folder.glob("*.ports"):
             with contextlib.suppress(msgspec.DecodeError):
                 return str(msgspec.json.decode(file.read_bytes())["nats"][0])
         time.sleep(0.02)
-    raise AssertionError("no nats-server within 20 s")
+    raise AssertionError("no nats-server within 60 s")
 
 
 class Place:
-    """The stream of one test, and what is in it."""
+    """The stream of one test, and its messages."""
 
     def __init__(self, url: str, jetstream: JetStreamContext) -> None:
         self.number = next(NUMBERS)
@@ -73,7 +73,7 @@ class Place:
         self.durable = f"worker-t{self.number}-stop"
 
     async def make(self, ack_wait: float) -> None:
-        """Stream and consumer, before any worker makes them."""
+        """Creates stream and consumer before a worker does."""
         stream = StreamConfig(name=self.names["stream"], subjects=[f"t{self.number}.>"])
         await self.jetstream.add_stream(stream)
         consumer = ConsumerConfig(
@@ -87,7 +87,7 @@ class Place:
             await self.jetstream.publish(self.names["subject"], body, stream=self.names["stream"])
 
     async def read(self, kind: str) -> list[Msg]:
-        """All messages of one of its subjects, in order."""
+        """Returns all messages of one subject, in order."""
         subject, stream = self.names[kind], self.names["stream"]
         info = await self.jetstream.stream_info(stream, subjects_filter=subject)
         count = (info.state.subjects or {}).get(subject, 0)
@@ -106,11 +106,11 @@ class Place:
         return await self.read("dead_letter")
 
     async def left(self) -> int:
-        """Commands that are neither acknowledged nor ended."""
+        """Returns the number of commands that have not ended."""
         info = await self.jetstream.consumer_info(self.names["stream"], self.durable)
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
-    async def emptied(self, within: float = 30.0) -> None:
+    async def emptied(self, within: float = 120.0) -> None:
         """Waits until every command has ended."""
         async with asyncio.timeout(within):
             while True:
@@ -123,8 +123,8 @@ class Place:
 
 @pytest.fixture
 async def place(nats_url: str) -> AsyncIterator[Place]:
-    client = await nats.connect(nats_url)
-    yield Place(nats_url, client.jetstream())
+    client = await nats.connect(nats_url, connect_timeout=60)
+    yield Place(nats_url, client.jetstream(timeout=60))
     await client.close()
 
 
@@ -132,7 +132,7 @@ async def place(nats_url: str) -> AsyncIterator[Place]:
 async def serving(
     place: Place, emulator: ThorEmulator, key: Any = KEY, **settings: Any
 ) -> AsyncIterator[None]:
-    """A worker in this process."""
+    """Runs a worker in this process."""
     broker = NatsBroker(place.url, logger=None, graceful_timeout=5.0)
     quick = RetryPolicy(max_attempts=3, initial_delay=0.01)
     thor = ThorClient(key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0)

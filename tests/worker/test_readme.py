@@ -1,4 +1,4 @@
-"""The README's workers do what it says."""
+"""The workers of the README do what the README says."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ async def test_the_worker_in_five_lines(nats_url: str, emulator: ThorEmulator) -
     )
     client = await nats.connect(nats_url)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while emulator.charges:
-                # Until the worker has made the stream there is nobody to answer.
+                # Publishing fails until the worker has created the stream.
                 with contextlib.suppress(nats.errors.Error):
                     body = msgspec.json.encode(StopCharge("A", 1, TAG))
                     await client.jetstream().publish("thor.stop", body)
                 await asyncio.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), 120) == 0
     finally:
         await client.close()
         with contextlib.suppress(ProcessLookupError):
@@ -49,7 +49,7 @@ async def test_the_worker_in_five_lines(nats_url: str, emulator: ThorEmulator) -
         await process.wait()
 
 
-async def test_the_queue(emulator: ThorEmulator) -> None:
+async def test_the_example_of_a_queue(emulator: ThorEmulator) -> None:
     names = await perform("async def serve(queue", asyncio=asyncio)
     names["decide"] = lambda *args: decide(*args, random=lambda low, high: 0.0)
     now = datetime.now(UTC)
@@ -65,7 +65,7 @@ async def test_the_queue(emulator: ThorEmulator) -> None:
     dead: list[tuple[bytes, str, bool]] = []
     async with ThorClient(KEY, base_url=emulator.base_url) as thor:
         serving = asyncio.create_task(names["serve"](queue, thor, outcomes, dead))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await queue.join()
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
@@ -77,7 +77,7 @@ async def test_the_queue(emulator: ThorEmulator) -> None:
     assert reasons[2].startswith("not a StopCharge: ")
 
 
-def test_the_figures_are_those_of_the_mapping() -> None:
+def test_the_readme_has_the_figures_of_the_decisions() -> None:
     assert "at most 30 times, and about 15 times within" in " ".join(README.split())
     assert MAX_DELIVERIES == 30
     again = outcome(NotSentError("no"))

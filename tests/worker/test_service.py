@@ -11,8 +11,7 @@ import msgspec
 import pytest
 from nats.js.api import StreamConfig
 
-from tests.conftest import KEY, TAG
-from tests.emulator.test_chargers import patiently
+from tests.conftest import KEY, TAG, wait_until
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
 from thor_async.emulator import ThorEmulator
@@ -28,7 +27,7 @@ def fleet(emulator: ThorEmulator, count: int) -> list[StopCharge]:
     return commands
 
 
-async def test_what_is_done_is_acknowledged_with_its_outcome(
+async def test_a_done_command_is_acknowledged_with_its_outcome(
     place: Place, emulator: ThorEmulator
 ) -> None:
     emulator.start_charge("A", 1, TAG)
@@ -46,7 +45,7 @@ async def test_what_is_done_is_acknowledged_with_its_outcome(
     assert await place.dead() == []
 
 
-async def test_what_no_repeat_can_mend_is_a_dead_letter(
+async def test_a_command_that_cannot_succeed_becomes_a_dead_letter(
     place: Place, emulator: ThorEmulator
 ) -> None:
     emulator.start_charge("A", 1, "another tag")
@@ -68,7 +67,7 @@ async def test_what_no_repeat_can_mend_is_a_dead_letter(
     assert await place.outcomes() == []
 
 
-async def test_a_stop_that_is_too_late_is_not_sent(place: Place, emulator: ThorEmulator) -> None:
+async def test_an_expired_command_is_not_sent(place: Place, emulator: ThorEmulator) -> None:
     emulator.start_charge("A", 1, TAG)
     past = msgspec.structs.replace(BARE, not_after=datetime.now(UTC) - timedelta(seconds=1))
     async with serving(place, emulator, max_age=1e-9):
@@ -80,7 +79,7 @@ async def test_a_stop_that_is_too_late_is_not_sent(place: Place, emulator: ThorE
     assert emulator.ledger.requests == []
 
 
-async def test_one_that_may_have_worked_is_repeated_only_with_its_transaction(
+async def test_an_unknown_outcome_is_repeated_only_with_a_transaction(
     place: Place, emulator: ThorEmulator
 ) -> None:
     emulator.start_charge("A", 1, TAG)
@@ -105,7 +104,7 @@ async def test_a_refused_account_pauses_and_loses_nothing(
     keys = ["rotated-away"]
     async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8):
         await place.send(*commands)
-        await patiently(lambda: len(emulator.ledger.requests) >= 3)
+        await wait_until(lambda: len(emulator.ledger.requests) >= 3)
         assert len(emulator.ledger.requests) <= 9  # those in flight, and one probe
         keys.append(KEY)
         await place.emptied()
@@ -116,7 +115,9 @@ async def test_a_refused_account_pauses_and_loses_nothing(
     assert [text for text in errors if "Thor refuses the account: Thor answered 403" in text]
 
 
-async def test_a_thor_that_is_away_for_a_while(place: Place, emulator: ThorEmulator) -> None:
+async def test_no_command_is_lost_in_an_outage_of_thor(
+    place: Place, emulator: ThorEmulator
+) -> None:
     commands = fleet(emulator, 100)
     await emulator.refuse()
     async with serving(place, emulator):
@@ -129,7 +130,7 @@ async def test_a_thor_that_is_away_for_a_while(place: Place, emulator: ThorEmula
     assert emulator.charges == {}
 
 
-async def test_a_charge_that_is_confirmed(place: Place, emulator: ThorEmulator) -> None:
+async def test_a_stop_is_confirmed(place: Place, emulator: ThorEmulator) -> None:
     (command,) = fleet(emulator, 1)
     emulator.always("ChargeboxNotFound", chargebox="B")
     async with serving(place, emulator, confirm=20.0):
@@ -141,30 +142,34 @@ async def test_a_charge_that_is_confirmed(place: Place, emulator: ThorEmulator) 
     assert (letter.headers or {})["Thor-Reason"].endswith(": ChargeboxNotFound")
 
 
-async def test_what_is_found_is_not_altered(place: Place, emulator: ThorEmulator) -> None:
+async def test_an_existing_stream_and_consumer_are_not_changed(
+    place: Place, emulator: ThorEmulator
+) -> None:
     await place.make(ack_wait=7.0)
-    found = (await place.jetstream.stream_info(place.names["stream"])).config
+    stream = (await place.jetstream.stream_info(place.names["stream"])).config
     consumer = (await place.jetstream.consumer_info(place.names["stream"], place.durable)).config
     for _ in range(2):
         async with serving(place, emulator):
             pass
-    assert (await place.jetstream.stream_info(place.names["stream"])).config == found
-    now = await place.jetstream.consumer_info(place.names["stream"], place.durable)
-    assert now.config == consumer
+    assert (await place.jetstream.stream_info(place.names["stream"])).config == stream
+    unchanged = await place.jetstream.consumer_info(place.names["stream"], place.durable)
+    assert unchanged.config == consumer
 
 
-async def test_what_is_missing_is_made(place: Place, emulator: ThorEmulator) -> None:
+async def test_a_missing_stream_and_consumer_are_created(
+    place: Place, emulator: ThorEmulator
+) -> None:
     async with serving(place, emulator), serving(place, emulator):
         pass
-    made = (await place.jetstream.stream_info(place.names["stream"])).config
-    assert set(made.subjects or []) == {n for k, n in place.names.items() if k != "stream"}
-    assert made.retention == "limits"
+    created = (await place.jetstream.stream_info(place.names["stream"])).config
+    assert set(created.subjects or []) == {n for k, n in place.names.items() if k != "stream"}
+    assert created.retention == "limits"
     info = await place.jetstream.consumer_info(place.names["stream"], place.durable)
     assert info.config.max_deliver == -1
     assert info.config.ack_wait == 30.0
 
 
-async def test_a_stream_that_lacks_a_subject_is_told(place: Place, emulator: ThorEmulator) -> None:
+async def test_a_stream_without_a_subject_is_refused(place: Place, emulator: ThorEmulator) -> None:
     stream = StreamConfig(name=place.names["stream"], subjects=[place.names["subject"]])
     await place.jetstream.add_stream(stream)
     with pytest.raises(RuntimeError, match=r"does not hold 't\d+\.stop\.dead': add it"):
@@ -172,19 +177,19 @@ async def test_a_stream_that_lacks_a_subject_is_told(place: Place, emulator: Tho
             pass
 
 
-async def test_how_it_is_doing_is_in_a_file(
+async def test_the_state_is_in_the_health_file(
     place: Place, emulator: ThorEmulator, tmp_path: Path
 ) -> None:
     file = tmp_path / "health"
     async with serving(place, emulator, health_file=file):
-        await patiently(file.exists)
+        await wait_until(file.exists)
     assert msgspec.json.decode(file.read_bytes()) == {"state": "running", "in_hand": 0}
     async with serving(place, emulator, health_file=tmp_path / "no" / "health"):
         await place.send(b"")
         await place.emptied()
 
 
-async def test_a_command_in_hand_is_not_given_to_another(
+async def test_a_command_in_hand_is_not_delivered_to_another_worker(
     place: Place, emulator: ThorEmulator
 ) -> None:
     await place.make(ack_wait=1.5)
@@ -196,12 +201,14 @@ async def test_a_command_in_hand_is_not_given_to_another(
     assert len(emulator.ledger.requests) == 1
 
 
-async def test_who_is_held_at_the_end_is_handed_over(place: Place, emulator: ThorEmulator) -> None:
+async def test_commands_that_wait_during_a_pause_are_handed_over(
+    place: Place, emulator: ThorEmulator
+) -> None:
     commands = fleet(emulator, 20)
-    await place.make(ack_wait=3.0)  # what was on its way at that moment waits for so long
+    await place.make(ack_wait=3.0)  # a message that the last pull took waits for it
     async with serving(place, emulator, key="rotated-away", max_in_flight=4):
         await place.send(*commands)
-        await patiently(lambda: emulator.ledger.requests)
+        await wait_until(lambda: emulator.ledger.requests)
     async with serving(place, emulator):
         await place.emptied()
     assert emulator.charges == {}

@@ -1,4 +1,4 @@
-"""What becomes of a message, by the outcome of its command."""
+"""The settlement of a message, by the outcome of its command."""
 
 from __future__ import annotations
 
@@ -69,22 +69,22 @@ def test_done_is_acknowledged(error: ThorError | None, command: StopCharge, mayb
         NotSentError("no", reason="expired"),
     ],
 )
-def test_what_stays_wrong_is_buried(error: ThorError, command: StopCharge) -> None:
+def test_a_permanent_error_is_a_dead_letter(error: ThorError, command: StopCharge) -> None:
     assert decide(outcome(error, command)) == Settlement("dead_letter", reason="no")
 
 
 @pytest.mark.parametrize("command", [PINNED, BARE])
 @pytest.mark.parametrize("error", [APIKeyNotFound, RestAPINotEnabled, InvalidSourceIPAddr])
-def test_an_account_error_pauses_and_buries_nothing(
+def test_an_account_error_pauses_and_is_never_a_dead_letter(
     error: type[ThorError], command: StopCharge
 ) -> None:
-    fate = decide(outcome(error("no"), command, maybe=True), 1000, random=highest)
-    assert fate == Settlement("retry", delay=60.0, reason="no", pauses=True)
+    settlement = decide(outcome(error("no"), command, maybe=True), 1000, random=highest)
+    assert settlement == Settlement("retry", delay=60.0, reason="no", pauses=True)
 
 
 @pytest.mark.parametrize("command", [PINNED, BARE])
 @pytest.mark.parametrize("error", [NotSentError("no"), TooManyRequests("no")])
-def test_what_was_not_sent_is_delivered_again(error: ThorError, command: StopCharge) -> None:
+def test_an_unsent_command_is_delivered_again(error: ThorError, command: StopCharge) -> None:
     assert decide(outcome(error, command), random=highest) == Settlement(
         "retry", delay=2.0, reason="no"
     )
@@ -101,7 +101,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-def test_what_may_have_worked_is_repeated_only_if_it_can_hit_no_other_charge(
+def test_an_unknown_outcome_is_repeated_only_with_a_transaction(
     unknown: StopOutcome,
 ) -> None:
     assert decide(unknown, random=highest) == Settlement("retry", delay=2.0, reason="no")
@@ -130,7 +130,7 @@ def test_delays_grow_to_a_minute() -> None:
 @pytest.mark.parametrize(
     ("error", "maybe"), [(NotSentError("no"), False), (ConnectionLost("no"), True)]
 )
-def test_deliveries_have_an_end(error: ThorError, maybe: bool) -> None:
+def test_the_number_of_deliveries_is_limited(error: ThorError, maybe: bool) -> None:
     assert decide(outcome(error), 29).action == "retry"
     expected = Settlement("dead_letter", reason="delivered 30 times: no", maybe_applied=maybe)
     assert decide(outcome(error), 30) == expected
@@ -138,7 +138,7 @@ def test_deliveries_have_an_end(error: ThorError, maybe: bool) -> None:
 
 
 @pytest.mark.parametrize("error", [None, ConnectionLost("lost"), NotInTransaction("over")])
-def test_only_proof_ends_what_is_to_be_confirmed(error: ThorError | None) -> None:
+def test_a_command_to_confirm_is_done_only_when_stopped(error: ThorError | None) -> None:
     assert decide(Confirmation("stopped", "seen", outcome(error, BARE))) == Settlement("ack")
     unproven = Confirmation("still_running", "seen", outcome(error))
     reason = f"still_running: seen ({error.message if error else 'relayed'})"
@@ -171,23 +171,23 @@ def test_a_command_is_read_from_its_json() -> None:
         b"9" * 5_000,
     ],
 )
-def test_what_is_no_command_is_buried(body: bytes) -> None:
-    fate = read_command(body)
-    assert isinstance(fate, Settlement)
-    assert fate.action == "dead_letter"
-    assert not fate.maybe_applied
-    assert fate.reason
-    assert fate.reason.startswith("not a StopCharge: ")
-    assert fate.reason.isprintable()
-    assert len(fate.reason) < 220
-    assert TAG not in fate.reason
+def test_a_body_that_is_no_command_is_a_dead_letter(body: bytes) -> None:
+    settlement = read_command(body)
+    assert isinstance(settlement, Settlement)
+    assert settlement.action == "dead_letter"
+    assert not settlement.maybe_applied
+    assert settlement.reason
+    assert settlement.reason.startswith("not a StopCharge: ")
+    assert settlement.reason.isprintable()
+    assert len(settlement.reason) < 220
+    assert TAG not in settlement.reason
 
 
 @pytest.mark.parametrize(
     ("age", "reason"),
     [(-5.0, None), (600.0, None), (600.6, "expired: 601 s old, at most 600 are allowed")],
 )
-def test_an_old_command_is_buried(age: float, reason: str | None) -> None:
+def test_an_old_command_is_a_dead_letter(age: float, reason: str | None) -> None:
     created = NOW - timedelta(seconds=age)
     expected = None if reason is None else Settlement("dead_letter", reason=reason)
     assert find_expiry(PINNED, created, NOW) == expected
@@ -195,7 +195,7 @@ def test_an_old_command_is_buried(age: float, reason: str | None) -> None:
     assert find_expiry(BARE, created, NOW, max_age=3600.0) is None
 
 
-def test_its_own_not_after_counts_in_place_of_its_age() -> None:
+def test_not_after_replaces_the_age_limit() -> None:
     command = msgspec.structs.replace(BARE, not_after=NOW)
     created = NOW - timedelta(days=1)
     assert find_expiry(command, created, NOW) is None
@@ -203,7 +203,7 @@ def test_its_own_not_after_counts_in_place_of_its_age() -> None:
     assert late == Settlement("dead_letter", reason="expired: its not_after has passed")
 
 
-def test_the_mapping_needs_no_broker() -> None:
+def test_the_decisions_need_no_broker() -> None:
     code = (
         "import sys, thor_async.worker; assert not {'faststream', 'nats', 'aiohttp.web'} "
         "& set(sys.modules)"

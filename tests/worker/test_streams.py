@@ -1,4 +1,4 @@
-"""Which subjects a worker can do with."""
+"""The subjects that a worker accepts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from thor_async.worker.streams import Subjects, covers
         ("a.b", "a.*", False),
     ],
 )
-def test_what_a_pattern_takes_in(pattern: str, subject: str, expected: bool) -> None:
+def test_what_a_pattern_covers(pattern: str, subject: str, expected: bool) -> None:
     assert covers(pattern, subject) is expected
 
 
 @pytest.mark.parametrize("commands", ["thor.stop.>", ">", "thor.stop.*", "thor.stop.dead"])
-def test_no_worker_is_given_what_it_has_written(commands: str) -> None:
-    with pytest.raises(ValueError, match=r"what it has written"):
+def test_a_worker_must_not_receive_its_own_messages(commands: str) -> None:
+    with pytest.raises(ValueError, match="would receive its own messages"):
         Subjects(commands=commands)
 
 

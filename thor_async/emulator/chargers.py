@@ -1,4 +1,4 @@
-"""The chargeboxes, what runs there, and how they take a stop."""
+"""The chargeboxes: their charges, and their reactions to a stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from . import webhooks
-from .charges import MODES, Charge, ends
+from .charges import MODES, Charge, matches
 from .clock import Clock
 from .ledger import Ledger
 from .probabilities import check_probability, check_range
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 
 class Behaviour(msgspec.Struct, frozen=True):
-    """How a chargebox takes a stop that Thor relays to it, and who comes after.
+    """The reaction of a chargebox to a relayed stop, and the start of the next charge.
 
-    `delay` is the range of seconds from which is drawn how long each stop takes from the relay
-    until the chargebox acts; `refuses` the probability that it then refuses, and the charge goes
-    on. `next_driver` is how many seconds after the end of a charge the next one starts there, with
-    the same id_tag and a new transaction; None: nobody comes. Raises ValueError for bad ones.
+    The delay of each stop, from the relay until the chargebox acts, is drawn from the range
+    `delay`, in seconds. `refuses` is the probability that the chargebox then refuses: the charge
+    goes on. `next_driver` is the time in seconds from the end of a charge to the start of the next
+    one there, with the same id_tag and a new transaction; None: no next charge starts. Raises
+    ValueError for bad values.
     """
 
     delay: tuple[float, float] = (0.0, 0.0)
@@ -40,16 +41,18 @@ class Behaviour(msgspec.Struct, frozen=True):
         check_range("delay", self.delay)
         check_probability("refuses", self.refuses)
         if self.next_driver is not None and not 0 <= self.next_driver < math.inf:
-            raise ValueError(f"next_driver {self.next_driver} is no time: give seconds, 0 or more")
+            raise ValueError(
+                f"next_driver {self.next_driver} is no duration: give seconds, 0 or more"
+            )
 
 
-_PROMPT = Behaviour()
+_DEFAULT_BEHAVIOUR = Behaviour()
 
 
 class ChargerFleet:
-    """The chargeboxes of one account, as Thor knows them and as they really are.
+    """The chargeboxes of one account: their real state, and the state that Thor knows.
 
-    Its attributes are told of in `ThorEmulator`.
+    `ThorEmulator` documents the public attributes.
     """
 
     def __init__(self, seed: int) -> None:
@@ -59,27 +62,27 @@ class ChargerFleet:
         self.offline: set[str] = set()
         self.notifications: webhooks.Notifications | None = None
         self.ledger = Ledger()
-        self._random = random.Random(seed)
-        self._whims = random.Random(f"chargeboxes {seed}")
+        self._rng = random.Random(seed)
+        self._charger_rng = random.Random(f"chargeboxes {seed}")
         self._clock = Clock()
-        self._post = webhooks.WebhookSender(self._clock, seed)
+        self._webhook_sender = webhooks.WebhookSender(self._clock, seed)
         self._history = History()
         self._last_transaction = 0
-        self._waiting: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
-        self._unreported: dict[tuple[str, int], int] = {}
+        self._offline_actions: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        self._unreported_ends: dict[tuple[str, int], int] = {}
 
-    def _begin(self) -> None:
+    def _start_chargers(self) -> None:
         self._clock.start()
-        self._history = History()  # the one before has the times of another loop
-        self._post.open()
+        self._history = History()  # the previous one has the times of another loop
+        self._webhook_sender.open()
 
-    async def _halt(self) -> None:
-        """Drops all that chargeboxes have still to do, and every notification under way."""
+    async def _stop_chargers(self) -> None:
+        """Cancels the pending actions of the chargeboxes and the running notifications."""
         self._clock.stop()
-        await self._post.close()
+        await self._webhook_sender.close()
 
     def add_chargebox(self, chargebox: str) -> None:
-        """Make a chargebox known, with nothing running there yet."""
+        """Add a chargebox, without a charge, to those that Thor knows."""
         self.chargeboxes.setdefault(chargebox, set())
 
     def start_charge(
@@ -91,11 +94,11 @@ class ChargerFleet:
         *,
         mode: str = "local",
     ) -> Charge:
-        """Start a charge, at a chargebox that becomes known by this, and return it.
+        """Start a charge and return it. A new chargebox is added.
 
-        By default the tag is random and the transaction the next free number. `mode` is `local`,
-        `remote` or `api`; only a local charge shows its tag in the list. Raises ValueError if a
-        charge runs there already.
+        By default the tag is random and the transaction is the next free number. `mode` is `local`,
+        `remote` or `api`; the list of running charges has the tag of a local charge only. Raises
+        ValueError if a charge runs there already, or for a bad `connector` or `mode`.
         """
         if (chargebox, connector) in self.charges:
             raise ValueError(f"a charge runs at {chargebox!r}, {connector}: stop it first")
@@ -104,7 +107,7 @@ class ChargerFleet:
         charge = Charge(
             chargebox,
             connector,
-            f"{self._random.getrandbits(40):010X}" if id_tag is None else id_tag,
+            f"{self._rng.getrandbits(40):010X}" if id_tag is None else id_tag,
             self._last_transaction + 1 if transaction is None else transaction,
             mode,
             self._clock.epoch_ms(),
@@ -112,129 +115,130 @@ class ChargerFleet:
         self._last_transaction = max(self._last_transaction, charge.transaction)
         self.chargeboxes.setdefault(chargebox, set()).add(connector)
         self.charges[charge.place] = charge
-        self._history.started(self._clock.now(), charge)
-        self._tell(chargebox, webhooks.start_accepted(charge))
+        self._history.add_start(self._clock.now(), charge)
+        self._notify(chargebox, webhooks.start_accepted(charge))
         return charge
 
     def fill(self, commands: Iterable[StopCharge]) -> None:
-        """Start for every command the charge that it would stop, unless that runs already.
+        """Start the charge that each command would stop, unless it runs already.
 
         Raises ValueError if another charge runs there.
         """
         for command in commands:
-            there = self.charges.get((command.chargebox, command.connector))
-            if there is None or not ends(command, there):
+            charge = self.charges.get((command.chargebox, command.connector))
+            if charge is None or not matches(command, charge):
                 self.start_charge(
                     command.chargebox, command.connector, command.id_tag, command.transaction
                 )
 
     def refuse_start(self, chargebox: str, connector: int, id_tag: str) -> None:
-        """Let a chargebox refuse a driver's start: all that comes of it is a notification."""
+        """Let a chargebox refuse a driver's start. This only sends a notification."""
         self.add_chargebox(chargebox)
-        self._tell(chargebox, webhooks.start_refused(chargebox, connector, id_tag))
+        self._notify(chargebox, webhooks.start_refused(chargebox, connector, id_tag))
 
     def end_charge(self, chargebox: str, connector: int) -> None:
-        """Let the driver end the charge that runs there. Raises ValueError if none does."""
-        charge = self._running_at(chargebox, connector)
+        """Let the driver end the charge that runs there. Raises ValueError if none runs."""
+        charge = self._require_charge(chargebox, connector)
         self._end(charge, webhooks.stopped(charge, self._clock.epoch_ms()))
 
     def unlock(self, chargebox: str, connector: int) -> None:
         """Unlock the connector, which ends the charge there. Raises ValueError if none runs."""
-        charge = self._running_at(chargebox, connector)
+        charge = self._require_charge(chargebox, connector)
         self._end(charge, webhooks.unlocked(charge, self._clock.epoch_ms()))
 
     def go_offline(self, chargebox: str) -> None:
-        """Cut the chargebox off: what Thor relays to it, and what it has to tell, waits.
+        """Disconnect the chargebox: stops for it and notifications from it wait.
 
-        The emulator's own: Thor still answers 200 to a stop, and its list still shows what ran.
+        The emulator's choice: Thor still answers a stop with 200, and still lists the charges.
         """
         self.add_chargebox(chargebox)
         self.offline.add(chargebox)
 
     def come_back(self, chargebox: str) -> None:
-        """Connect the chargebox again: it tells what happened meanwhile and takes what waits.
+        """Connect the chargebox again: it sends its notifications and receives its stops, in order.
 
-        Everything goes in its order, and each stop takes its delay from now on.
+        The delay of each waiting stop begins now.
         """
         self.offline.discard(chargebox)
-        for act in self._waiting.pop(chargebox, []):
-            self._when_online(chargebox, act)
+        for action in self._offline_actions.pop(chargebox, []):
+            self._when_online(chargebox, action)
 
     def _charges_ago(self, seconds: float) -> Iterable[Charge]:
-        return self._history.running(self._clock.now() - seconds, self.charges)
+        return self._history.running_at(self._clock.now() - seconds, self.charges)
 
-    def _when_online(self, chargebox: str, act: Callable[[], None]) -> None:
+    def _when_online(self, chargebox: str, action: Callable[[], None]) -> None:
         if chargebox in self.offline:
-            self._waiting[chargebox].append(act)
+            self._offline_actions[chargebox].append(action)
         else:
-            act()
+            action()
 
-    def _tell(self, chargebox: str, message: webhooks.Message) -> None:
+    def _notify(self, chargebox: str, message: webhooks.Message) -> None:
         def send() -> None:
             if self.notifications is not None:
-                self._post.send(self.notifications, message)
+                self._webhook_sender.send(self.notifications, message)
 
         self._when_online(chargebox, send)
 
     def _behaviour(self, chargebox: str) -> Behaviour:
-        return self.behaviours.get(chargebox) or self.behaviours.get(None) or _PROMPT
+        return self.behaviours.get(chargebox) or self.behaviours.get(None) or _DEFAULT_BEHAVIOUR
 
-    def _running_at(self, chargebox: str, connector: int) -> Charge:
+    def _require_charge(self, chargebox: str, connector: int) -> Charge:
         charge = self.charges.get((chargebox, connector))
-        if charge is None or self._is_over(charge):
+        if charge is None or self._has_unreported_end(charge):
             raise ValueError(f"no charge runs at {chargebox!r}, {connector}: start it first")
         return charge
 
-    def _known(self, charge: Charge) -> Charge | None:
-        """This charge as Thor knows it now, if it still does: `charges` may have been changed."""
-        there = self.charges.get(charge.place)
-        return there if there and there.transaction == charge.transaction else None
+    def _find_current(self, charge: Charge) -> Charge | None:
+        """Returns the charge as Thor knows it now: a test may have replaced or removed it."""
+        current = self.charges.get(charge.place)
+        return current if current and current.transaction == charge.transaction else None
 
-    def _is_over(self, charge: Charge) -> bool:
-        """Whether it ended without Thor knowing it yet."""
-        return self._unreported.get(charge.place) == charge.transaction
+    def _has_unreported_end(self, charge: Charge) -> bool:
+        """Whether the charge has ended and Thor does not know it yet."""
+        return self._unreported_ends.get(charge.place) == charge.transaction
 
-    def _relay(self, charge: Charge) -> None:
-        """Hand a stop of this charge to its chargebox."""
-        self._when_online(charge.chargebox, partial(self._receive, charge))
+    def _relay_stop(self, charge: Charge) -> None:
+        self._when_online(charge.chargebox, partial(self._receive_stop, charge))
 
-    def _receive(self, charge: Charge) -> None:
-        delay = self._whims.uniform(*self._behaviour(charge.chargebox).delay)
+    def _receive_stop(self, charge: Charge) -> None:
+        delay = self._charger_rng.uniform(*self._behaviour(charge.chargebox).delay)
+        execute = partial(self._execute_stop, charge)
         if delay:
-            act = partial(self._when_online, charge.chargebox, partial(self._obey, charge))
-            self._clock.later(delay, act)
+            self._clock.later(delay, partial(self._when_online, charge.chargebox, execute))
         else:
-            self._obey(charge)
+            execute()
 
-    def _obey(self, relayed: Charge) -> None:
-        """Or refuse. The emulator's own: a stop of what is over by now is ignored."""
-        charge = self._known(relayed)
-        if charge is None or self._is_over(charge):
+    def _execute_stop(self, relayed: Charge) -> None:
+        """Ends the charge, or refuses. The emulator's choice: ignores a charge that is over."""
+        charge = self._find_current(relayed)
+        if charge is None or self._has_unreported_end(charge):
             return
         date = self._clock.epoch_ms()
-        if self._whims.random() < self._behaviour(charge.chargebox).refuses:
+        if self._charger_rng.random() < self._behaviour(charge.chargebox).refuses:
             self.ledger.refused[charge.transaction] = self._clock.now()
-            self._tell(charge.chargebox, webhooks.stop_refused(charge, date))
+            self._notify(charge.chargebox, webhooks.stop_refused(charge, date))
         else:
             self._end(charge, webhooks.stopped(charge, date))
 
     def _end(self, charge: Charge, message: webhooks.Message) -> None:
         self.ledger.ended[charge.transaction] = self._clock.now()
-        self._unreported[charge.place] = charge.transaction
+        self._unreported_ends[charge.place] = charge.transaction
         self._when_online(charge.chargebox, partial(self._report_end, charge, message))
-        wait = self._behaviour(charge.chargebox).next_driver
-        if wait is not None:
-            plug_in = partial(self._plug_in, charge)
-            self._clock.later(wait, partial(self._when_online, charge.chargebox, plug_in))
+        delay = self._behaviour(charge.chargebox).next_driver
+        if delay is not None:
+            start_next = partial(self._start_next, charge)
+            self._clock.later(delay, partial(self._when_online, charge.chargebox, start_next))
 
     def _report_end(self, charge: Charge, message: webhooks.Message) -> None:
-        """Now Thor knows."""
-        self._unreported.pop(charge.place, None)
-        if self._known(charge):
+        """Removes the charge from those that Thor knows, and notifies."""
+        self._unreported_ends.pop(charge.place, None)
+        if self._find_current(charge):
             del self.charges[charge.place]
-        self._history.ended(self._clock.now(), charge)
-        self._tell(charge.chargebox, message)
+        self._history.add_end(self._clock.now(), charge)
+        self._notify(charge.chargebox, message)
 
-    def _plug_in(self, last: Charge) -> None:
-        if last.place not in self.charges:
-            self.start_charge(last.chargebox, last.connector, last.id_tag, mode=last.mode)
+    def _start_next(self, previous: Charge) -> None:
+        if previous.place not in self.charges:
+            self.start_charge(
+                previous.chargebox, previous.connector, previous.id_tag, mode=previous.mode
+            )

@@ -1,4 +1,4 @@
-"""Charges, and what requests say about them."""
+"""Charges, and the request bodies that name them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Charge(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> tuple[str, int]:
-        """Its chargebox and connector."""
+        """The chargebox and the connector."""
         return self.chargebox, self.connector
 
     def item(self) -> dict[str, object]:
-        """This charge as the list of running charges shows it."""
+        """Returns this charge as an item of the list of running charges."""
         return {
             "id": self.transaction,
             "chargebox": self.chargebox,
@@ -40,14 +40,14 @@ class Charge(msgspec.Struct, frozen=True):
             "type": self.mode,
             "user": None,
             "payment": None,
-            # Nobody documented these two: a client has to ignore what it does not know.
+            # Not documented: a client must ignore fields that it does not know.
             "plug": {"format": "SOCKET", "locked": True},
             "soc": None,
         }
 
 
 class StopBody(msgspec.Struct, frozen=True, gc=False):
-    """What a stop request says; other properties are allowed and ignored."""
+    """The body of a stop request. Other properties are allowed and ignored."""
 
     chargebox: str
     connector: int
@@ -56,7 +56,7 @@ class StopBody(msgspec.Struct, frozen=True, gc=False):
 
 
 class StartBody(msgspec.Struct, frozen=True, gc=False):
-    """What a start request says."""
+    """The body of a start request."""
 
     chargebox: str
     connector: int
@@ -66,14 +66,14 @@ _Body = TypeVar("_Body", StopBody, StartBody)
 
 
 def decode(body: bytes, type_: type[_Body]) -> _Body | None:
-    """None for a malformed body."""
+    """Decodes a request body; returns None if it is malformed."""
     try:
         return msgspec.json.decode(body, type=type_)
     except (ValueError, RecursionError):
         return None
 
 
-def ends(command: StopBody | StopCharge, charge: Charge) -> bool:
-    """Whether Thor would relay this stop of what runs at its connector."""
-    numbers = (None, charge.transaction)
-    return command.id_tag == charge.id_tag and command.transaction in numbers
+def matches(command: StopBody | StopCharge, charge: Charge) -> bool:
+    """Whether Thor would relay this stop, when `charge` runs at its connector."""
+    transactions = (None, charge.transaction)
+    return command.id_tag == charge.id_tag and command.transaction in transactions

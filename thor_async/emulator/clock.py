@@ -1,4 +1,4 @@
-"""The loop's time, and all that is due later."""
+"""The clock of the emulator: the time of the event loop, and timers."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Runs from `start` to `stop`. Before and after it nothing is due, and nothing is put off."""
+    """Runs timers between `start` and `stop`. Outside of them, `later` does nothing."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._epoch = 0.0
-        self._numbers = itertools.count()
-        # By number: handles for the same moment have the same hash, and thousands may be.
-        self._due: dict[int, asyncio.Handle] = {}
+        self._ids = itertools.count()
+        # Keyed by id: timers for the same time have the same hash, and there may be thousands.
+        self._timers: dict[int, asyncio.Handle] = {}
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._epoch = time.time() - self._loop.time()
 
     def stop(self) -> None:
-        """Drops all that is due."""
-        for handle in self._due.values():
-            handle.cancel()
-        self._due.clear()
+        """Cancels all timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         self._loop = None
 
     def now(self) -> float:
-        """The loop's time; -inf while it does not run: that was before everything."""
+        """Returns the loop's time, or -inf while the clock does not run."""
         return self._loop.time() if self._loop else -math.inf
 
     def epoch_ms(self) -> int:
-        """Milliseconds since 1970, advancing with the loop's time."""
+        """Returns milliseconds since 1970. They advance with the loop's time."""
         seconds = self._epoch + self._loop.time() if self._loop else time.time()
         return int(seconds * 1000)
 
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Calls `callback` after `seconds`."""
         loop = self._loop
         if loop is None:
             return
-        number = next(self._numbers)
+        timer_id = next(self._ids)
 
         def run() -> None:
-            del self._due[number]
-            act()
+            del self._timers[timer_id]
+            callback()
 
-        # Timers of the same moment do not keep their order; what is due at once does.
-        self._due[number] = loop.call_later(seconds, run) if seconds else loop.call_soon(run)
+        # `call_later(0)` does not keep the order of timers for the same time; `call_soon` does.
+        self._timers[timer_id] = loop.call_later(seconds, run) if seconds else loop.call_soon(run)

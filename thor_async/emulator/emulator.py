@@ -1,4 +1,4 @@
-"""The API of Thor, in front of a fleet of chargeboxes."""
+"""The emulator: Thor's HTTP API for the emulated chargeboxes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
+from .answers import REFUSALS, RELAYED, ScriptedAnswer, as_answer, json_answer
 from .chargers import ChargerFleet
-from .charges import StartBody, StopBody, decode, ends
+from .charges import StartBody, StopBody, decode, matches
 from .faults import Faults
 from .ledger import LoggedRequest, Read
 from .running_list import Lists, running_list
-from .scripted_answers import REFUSALS, RELAYED, ScriptedAnswer, as_answer, json_answer
 from .server import PREFIX, Server
 
 if TYPE_CHECKING:
@@ -26,25 +26,30 @@ if TYPE_CHECKING:
 
 
 class ThorEmulator(ChargerFleet, Server):
-    """A Thor on a local port, started and stopped by `async with`.
+    """Emulates Thor on a local port. `async with` starts and stops it.
 
     It answers `charges/stop`, `charges/start`, `charges/running`, `chargeboxes` and
-    `chargeboxes/{id}` below `base_url`, on `host` and `port` (0: any free one) or on `sock`, a
-    bound socket. These attributes may be changed while it runs: `api_key`, `enabled` (else 403),
-    `source_ip` (the only one let in) and `faults`; `lists`, how the running list lies;
-    `charges` (the running ones as Thor knows them, by chargebox and connector) and `chargeboxes`
-    (the known ones, with their known connectors); `behaviours`, how these take a stop, by
-    chargebox, None for all others; `notifications`, where Thor tells of starts and ends. `offline`
-    are the chargeboxes between `go_offline` and `come_back`. `ledger` holds the truth.
+    `chargeboxes/{id}` below `base_url`. It listens on `host` and `port` (0: any free port), or on
+    `sock`, a bound socket. A test may change these attributes while the emulator runs:
 
-    A stop that Thor relays ends its charge before the 200 is sent, unless the `Behaviour` of its
-    chargebox says otherwise. Everything is timed by the loop's clock. What is due after the end of
-    `async with` never happens.
+    - `api_key`; `enabled` (False: every request gets a 403); `source_ip`, the only address that is
+      allowed (None: all);
+    - `faults` of requests, and `lists`, the faults of the list of running charges;
+    - `charges`, the running charges that Thor knows, by chargebox and connector;
+    - `chargeboxes`, the chargeboxes that Thor knows, each with its known connectors;
+    - `behaviours` of the chargeboxes on a stop, by chargebox; None is the key for all others;
+    - `notifications`, the receiver of notifications, or None.
 
-    Everything random comes from `seed`: the faults of stops and starts in their order of receipt,
-    and, independent of these, what befalls GETs, chargeboxes and notifications. A client that
-    leaves does not stop the work on its request, as with any real back end. Raises ValueError for
-    bad settings.
+    `offline` holds the chargeboxes between `go_offline` and `come_back`. `ledger` is the record of
+    what really happened.
+
+    A stop that Thor relays ends its charge before the 200 is sent, unless the `Behaviour` of the
+    chargebox says otherwise. All times are in the loop's time. Timers that have not fired at the
+    end of `async with` are cancelled.
+
+    All random values come from `seed`. The faults of stops and starts depend on their order of
+    receipt only; GETs, chargeboxes and notifications draw independently of them. As in a real back
+    end, the work on a request goes on when its client leaves. Raises ValueError for bad settings.
     """
 
     def __init__(
@@ -67,75 +72,77 @@ class ThorEmulator(ChargerFleet, Server):
         self.source_ip = source_ip
         self.faults = faults or Faults()
         self.lists = Lists()
-        self._get_dice = random.Random(f"gets {seed}")
+        self._get_rng = random.Random(f"gets {seed}")
         self._scripts: defaultdict[str | None, deque[ScriptedAnswer]] = defaultdict(deque)
         self._always: dict[str | None, ScriptedAnswer] = {}
 
     async def __aenter__(self) -> Self:
-        await self._open(
+        await self._start_server(
             [
-                web.post(f"{PREFIX}/charges/stop", self._stop),
-                web.post(f"{PREFIX}/charges/start", self._start),
-                web.get(f"{PREFIX}/charges/running", self._get(self._running)),
-                web.get(f"{PREFIX}/chargeboxes", self._get(self._all_chargeboxes)),
-                web.get(f"{PREFIX}/chargeboxes/{{id}}", self._get(self._one_chargebox)),
+                web.post(f"{PREFIX}/charges/stop", self._handle_stop),
+                web.post(f"{PREFIX}/charges/start", self._handle_start),
+                web.get(f"{PREFIX}/charges/running", self._get_handler(self._running_charges)),
+                web.get(f"{PREFIX}/chargeboxes", self._get_handler(self._all_chargeboxes)),
+                web.get(f"{PREFIX}/chargeboxes/{{id}}", self._get_handler(self._one_chargebox)),
             ]
         )
-        self._begin()
+        self._start_chargers()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
-            await self._close()
+            await self._stop_server()
         finally:
-            await self._halt()
+            await self._stop_chargers()
 
     def script(self, *answers: ScriptedAnswer | int | str, chargebox: str | None = None) -> None:
-        """Answer the next stop requests, or the next ones of `chargebox`, with these, in order.
+        """Answer the next stop requests (of `chargebox`, if given) with `answers`, in order.
 
-        A number is a bare status with an empty body, a string a code with its documented status
-        and the body `{"message": code}` (ValueError for an unknown one). A script comes before
-        every check and fault, a chargebox's own before the common one, and both before `always`.
+        A number is a status with an empty body. A string is a Thor code: it gets its documented
+        status and the body `{"message": code}`; an unknown code raises ValueError. A scripted
+        answer precedes every check and fault. The script of the chargebox precedes the common
+        script, and both precede `always`.
         """
-        self._scripts[chargebox].extend([as_answer(given) for given in answers])
+        self._scripts[chargebox].extend([as_answer(answer) for answer in answers])
 
     def always(
         self, answer: ScriptedAnswer | int | str | None, chargebox: str | None = None
     ) -> None:
-        """Answer every stop request, or every one of `chargebox`, with this; None ends it."""
+        """Answer every stop request (of `chargebox`, if given) with `answer`. None ends this."""
         if answer is None:
             self._always.pop(chargebox, None)
         else:
             self._always[chargebox] = as_answer(answer)
 
-    async def _stop(self, request: web.Request) -> web.Response:
+    async def _handle_stop(self, request: web.Request) -> web.Response:
         command = decode(await request.read(), StopBody)
-        denied = self._denied(request)
-        entry = LoggedRequest(command, denied is None, asyncio.get_running_loop().time())
+        account_error = self._check_account(request)
+        entry = LoggedRequest(command, account_error is None, asyncio.get_running_loop().time())
         self.ledger.requests.append(entry)
-        scripted = self._scripted(command)
-        fault = None if scripted else self.faults.pick(self._random)
-        await self._latency(self._random)
-        refusal = denied or (self._refusal(command) if command else REFUSALS["BadRequest"])
-        answer = scripted or _chosen(fault, refusal)
+        scripted = self._next_scripted(command)
+        fault = None if scripted else self.faults.pick(self._rng)
+        await self._wait_latency(self._rng)
+        domain_error = self._check_body(command) if command else REFUSALS["BadRequest"]
+        refusal = account_error or domain_error
+        answer = scripted or _apply_fault(fault, refusal)
         if command and answer.effect and refusal is None:
             charge = self.charges[command.chargebox, command.connector]
             entry.effect = charge.transaction
-            self._relay(charge)
+            self._relay_stop(charge)
         await asyncio.sleep(answer.delay)
-        return _finish(request, entry, answer)
+        return _complete(request, entry, answer)
 
-    def _scripted(self, command: StopBody | None) -> ScriptedAnswer | None:
+    def _next_scripted(self, command: StopBody | None) -> ScriptedAnswer | None:
         own = command.chargebox if command else None
         for chargebox in (own, None):
             if script := self._scripts.get(chargebox):
                 return script.popleft()
         return self._always.get(own) or self._always.get(None)
 
-    async def _latency(self, dice: random.Random) -> None:
-        await asyncio.sleep(dice.uniform(*self.faults.latency))
+    async def _wait_latency(self, rng: random.Random) -> None:
+        await asyncio.sleep(rng.uniform(*self.faults.latency))
 
-    def _denied(self, request: web.Request) -> ScriptedAnswer | None:
+    def _check_account(self, request: web.Request) -> ScriptedAnswer | None:
         if request.headers.get("X-Api-Key") != self.api_key:
             return REFUSALS["APIKeyNotFound"]
         if not self.enabled:
@@ -144,7 +151,7 @@ class ThorEmulator(ChargerFleet, Server):
             return REFUSALS["InvalidSourceIPAddr"]
         return None
 
-    def _refusal(self, body: StopBody | StartBody) -> ScriptedAnswer | None:
+    def _check_body(self, body: StopBody | StartBody) -> ScriptedAnswer | None:
         if body.chargebox not in self.chargeboxes:
             return REFUSALS["ChargeboxNotFound"]
         if body.connector <= 0:
@@ -154,50 +161,52 @@ class ThorEmulator(ChargerFleet, Server):
             return REFUSALS["AlreadyInTransaction"] if charge else None
         if charge is None:
             return REFUSALS["NotInTransaction"]
-        return None if ends(body, charge) else REFUSALS["WrongTransaction"]
+        return None if matches(body, charge) else REFUSALS["WrongTransaction"]
 
-    async def _start(self, request: web.Request) -> web.Response:
+    async def _handle_start(self, request: web.Request) -> web.Response:
         body = await request.read()
-        await self._latency(self._random)
-        return _response(self._denied(request) or self._started_by(body))
+        await self._wait_latency(self._rng)
+        return _response(self._check_account(request) or self._start_remotely(body))
 
-    def _started_by(self, body: bytes) -> ScriptedAnswer:
-        wanted = decode(body, StartBody)
-        if wanted is None:
+    def _start_remotely(self, body: bytes) -> ScriptedAnswer:
+        command = decode(body, StartBody)
+        if command is None:
             return REFUSALS["BadRequest"]
-        if refusal := self._refusal(wanted):
+        if refusal := self._check_body(command):
             return refusal
-        charge = self.start_charge(wanted.chargebox, wanted.connector, mode="api")
+        charge = self.start_charge(command.chargebox, command.connector, mode="api")
         return json_answer({"id_tag": charge.id_tag})
 
-    def _get(self, answer: Callable[[web.Request], ScriptedAnswer]) -> Handler:
+    def _get_handler(self, build_answer: Callable[[web.Request], ScriptedAnswer]) -> Handler:
         async def handle(request: web.Request) -> web.Response:
             path = request.path.removeprefix(f"{PREFIX}/")
-            wanted = request.query.get("chargebox", request.match_info.get("id"))
-            entry = Read(path, wanted, asyncio.get_running_loop().time())
+            chargebox = request.query.get("chargebox", request.match_info.get("id"))
+            entry = Read(path, chargebox, asyncio.get_running_loop().time())
             self.ledger.reads.append(entry)
-            await self._latency(self._get_dice)
-            return _finish(request, entry, self._denied(request) or answer(request))
+            await self._wait_latency(self._get_rng)
+            answer = self._check_account(request) or build_answer(request)
+            return _complete(request, entry, answer)
 
         return handle
 
-    def _running(self, request: web.Request) -> ScriptedAnswer:
-        lie = self.lists.pick(self._get_dice)
-        lag = self._get_dice.uniform(*self.lists.lag)
+    def _running_charges(self, request: web.Request) -> ScriptedAnswer:
+        fault = self.lists.pick(self._get_rng)
+        lag = self._get_rng.uniform(*self.lists.lag)
         charges = self._charges_ago(lag) if lag else self.charges.values()
-        return running_list(charges, request.query.get("chargebox"), lie, self._get_dice)
+        return running_list(charges, request.query.get("chargebox"), fault, self._get_rng)
 
     def _all_chargeboxes(self, request: web.Request) -> ScriptedAnswer:
-        return json_answer([self._chargebox(name) for name in self.chargeboxes])
+        return json_answer([self._chargebox_item(name) for name in self.chargeboxes])
 
     def _one_chargebox(self, request: web.Request) -> ScriptedAnswer:
         name = request.match_info["id"]
-        known = name in self.chargeboxes
-        return json_answer(self._chargebox(name)) if known else REFUSALS["ChargeboxNotFound"]
+        if name not in self.chargeboxes:
+            return REFUSALS["ChargeboxNotFound"]
+        return json_answer(self._chargebox_item(name))
 
-    def _chargebox(self, name: str) -> dict[str, object]:
+    def _chargebox_item(self, name: str) -> dict[str, object]:
         connectors = sorted(self.chargeboxes[name])
-        # The token is there so that a client that keeps it can be caught.
+        # The token lets tests find a client that keeps it.
         connector = {"power": 22000, "type": "IEC_62196_T2", "format": "SOCKET", "token": "secret"}
         return {
             "id": name,
@@ -217,26 +226,26 @@ def _check_settings(
     api_key: str, port: int, sock: socket.socket | None, source_ip: str | None
 ) -> None:
     if not api_key or not all("!" <= character <= "~" for character in api_key):
-        raise ValueError(f"api_key {api_key!r} fits no header: give printable ASCII without blanks")
+        raise ValueError(f"bad api_key {api_key!r}: give printable ASCII without blanks")
     if not 0 <= port <= 65535:
-        raise ValueError(f"port {port} is no port: give 0 to 65535, 0 for any free one")
+        raise ValueError(f"bad port {port}: give 0 to 65535; 0 is any free port")
     if sock is not None and port:
         raise ValueError(f"port {port} and sock exclude each other: bind sock to the port instead")
     if source_ip is not None:
         ipaddress.ip_address(source_ip)
 
 
-def _chosen(fault: ScriptedAnswer | None, refusal: ScriptedAnswer | None) -> ScriptedAnswer:
-    """What is answered without a script: a fault after the effect needs an effect."""
+def _apply_fault(fault: ScriptedAnswer | None, refusal: ScriptedAnswer | None) -> ScriptedAnswer:
+    """Returns the fault if it can occur: a fault after the effect needs a stop that is relayed."""
     if fault and (refusal is None or not fault.effect):
         return fault
     return refusal or RELAYED
 
 
-def _finish(
+def _complete(
     request: web.Request, entry: LoggedRequest | Read, answer: ScriptedAnswer
 ) -> web.Response:
-    """Enter what the client is about to get, and hand it to aiohttp, or abort the connection."""
+    """Completes the ledger entry, and returns the response or aborts the connection."""
     transport = request.transport
     if transport is not None and answer.drop:
         transport.abort()

@@ -1,4 +1,4 @@
-"""The faults that stop requests meet by chance."""
+"""Random faults of stop requests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .probabilities import check_chances, check_probability, check_range, draw
-from .scripted_answers import ERRORS, REFUSALS, ScriptedAnswer
+from .answers import ERRORS, REFUSALS, ScriptedAnswer
+from .probabilities import check_probabilities, check_probability, check_range, draw
 
 if TYPE_CHECKING:
     import random
@@ -22,13 +22,14 @@ _FAULTS = {
 
 
 class Faults(msgspec.Struct, frozen=True):
-    """How often a stop request meets which fault, as probabilities from 0 to 1.
+    """The probability of each fault of a stop request, from 0 to 1, and the latency of requests.
 
-    `error_before` and `drop_before` strike before anything is checked or done; `error_after` and
-    `drop_after` only in place of the 200 of a stop that was handed to its chargebox. An error is a
-    500 `InternalServerError`, before the effect also a 502 or 503 without a code; a drop aborts the
-    connection; `throttle` is a 503 with `Retry-After: 1`. `latency` is the range, in seconds, from
-    which every request's own delay is drawn: it passes after receipt, before anything else.
+    `error_before` and `drop_before` occur before the request is checked. `error_after` and
+    `drop_after` replace the 200 of a stop that was relayed to its chargebox. An error is a 500
+    `InternalServerError`; before the effect it may also be a 502 or 503 without a code. A drop
+    aborts the connection. `throttle` is a 503 with `Retry-After: 1`. The latency of every request
+    is drawn from the range `latency`, in seconds; it passes right after the receipt. Raises
+    ValueError for bad values.
     """
 
     error_before: float = 0.0
@@ -40,18 +41,18 @@ class Faults(msgspec.Struct, frozen=True):
 
     @classmethod
     def spread(cls, p: float) -> Faults:
-        """The probability `p`, split evenly over errors and drops, before and after the effect."""
+        """Splits the probability `p` evenly over errors and drops, before and after the effect."""
         check_probability("p", p)
         return cls(error_before=p / 4, error_after=p / 4, drop_before=p / 4, drop_after=p / 4)
 
     def __post_init__(self) -> None:
-        check_chances(self._chances())
+        check_probabilities(self._probabilities())
         check_range("latency", self.latency)
 
-    def _chances(self) -> dict[str, float]:
+    def _probabilities(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in _FAULTS}
 
-    def pick(self, dice: random.Random) -> ScriptedAnswer | None:
-        """The fault that the next stop request meets, if any."""
-        name = draw(dice, self._chances())
-        return dice.choice(_FAULTS[name]) if name else None
+    def pick(self, rng: random.Random) -> ScriptedAnswer | None:
+        """Draws the fault of the next stop request, or None."""
+        name = draw(rng, self._probabilities())
+        return rng.choice(_FAULTS[name]) if name else None

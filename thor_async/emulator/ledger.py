@@ -1,4 +1,4 @@
-"""The truth, to compare with what a client was told."""
+"""The ledger: what really happened, to compare with the outcomes of a client."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class LoggedRequest(msgspec.Struct, gc=False):
-    """One stop request that was fully received: what it said, and what came of it.
+    """One stop request that was fully received, its answer and its effect.
 
-    `command` is None for a malformed body, `status` while unanswered and for ever when dropped or
-    when the client had left, `code` where the answer carried none. `authorized` says that key,
-    account and source IP were right; `effect` is the transaction whose stop this request handed to
-    the chargebox: whether that obeyed is in `Ledger.ended` and `Ledger.refused`. `at` is the time
-    of receipt by the loop's clock.
+    `command` is None for a malformed body. `status` is None until the answer is sent; it stays
+    None when the connection was dropped or the client had left. `code` is None for an answer
+    without a code. `authorized` means that key, account and source IP were right. `effect` is the
+    transaction whose stop this request relayed to the chargebox; `Ledger.ended` and
+    `Ledger.refused` say whether the chargebox obeyed. `at` is the time of receipt, in the loop's
+    time.
     """
 
     command: StopBody | None
@@ -35,10 +36,10 @@ class LoggedRequest(msgspec.Struct, gc=False):
 
 
 class Read(msgspec.Struct, gc=False):
-    """One GET that was received: its path below the base address, and the chargebox it asked for.
+    """One GET that was received: its path below the base address, and the requested chargebox.
 
-    `chargebox` is None for all; `at` is the time of receipt by the loop's clock, `status` None
-    while unanswered and for ever when the client had left.
+    `chargebox` is None when all were requested. `at` is the time of receipt, in the loop's time.
+    `status` is None until the answer is sent; it stays None when the client had left.
     """
 
     path: str
@@ -47,8 +48,8 @@ class Read(msgspec.Struct, gc=False):
     status: int | None = None
 
 
-class _Tally(msgspec.Struct):
-    """What the requests with the same fields came to."""
+class _RequestCounts(msgspec.Struct):
+    """Counts of the requests with equal fields."""
 
     received: int = 0
     relayed: int = 0
@@ -63,27 +64,27 @@ class _Tally(msgspec.Struct):
         self.effects += request.effect is not None
 
     def overclaims(self, outcomes: Sequence[StopOutcome]) -> list[StopOutcome]:
-        """The lies among the outcomes of these requests, by the rules of `Ledger.overclaims`."""
+        """Returns the overclaims among the outcomes of these requests: see `Ledger.overclaims`."""
         relayed = [outcome for outcome in outcomes if outcome.verdict == "relayed"]
-        lies = relayed[self.relayed :]
+        overclaims = relayed[self.relayed :]
         if any(o.verdict == "indeterminate" or o.maybe_applied for o in outcomes):
-            return lies
+            return overclaims
         rejected = [outcome for outcome in outcomes if outcome.verdict == "rejected"]
         not_sent = [outcome for outcome in outcomes if outcome.verdict == "not_sent"]
-        refused = self.rejected if relayed or rejected else 0
-        lies += rejected[: max(0, self.effects - len(relayed))]
-        lies += not_sent[: max(0, self.received - refused - len(relayed))]
-        return lies
+        explained_4xx = self.rejected if relayed or rejected else 0
+        overclaims += rejected[: max(0, self.effects - len(relayed))]
+        overclaims += not_sent[: max(0, self.received - explained_4xx - len(relayed))]
+        return overclaims
 
 
 class Ledger:
-    """The truth about every stop request that was fully received, and about every charge.
+    """The record of every stop request that was fully received, and of every charge.
 
-    `requests` and `reads`, the GETs, are in order of receipt. One is entered before anything is
-    done with it and its entry is filled in at the end, so one whose client leaves, or that is cut
-    off by the end of the server, is in here too. `ended` says when the charge of a transaction
-    really ended, whatever Thor or a list knows of it; `refused`, when its chargebox last refused
-    to stop it. Both are by the loop's clock, -inf for what happened before the emulator ran.
+    `requests` and `reads` (the GETs) are in order of receipt. The emulator adds an entry before it
+    handles the request and completes it at the end. So a request whose client leaves, or that the
+    end of the server cuts off, has an entry too. `ended` is the time when the charge of a
+    transaction really ended, also while Thor does not know it yet; `refused` is the time when its
+    chargebox last refused to stop it. Both are in the loop's time, -inf before the emulator ran.
     """
 
     def __init__(self) -> None:
@@ -94,35 +95,37 @@ class Ledger:
 
     @property
     def effects(self) -> list[LoggedRequest]:
-        """The requests that handed a stop to a chargebox, each with its transaction in `effect`."""
+        """The requests that relayed a stop to a chargebox. `effect` is its transaction."""
         return [request for request in self.requests if request.effect is not None]
 
     def overclaims(self, outcomes: Iterable[StopOutcome]) -> list[StopOutcome]:
-        """The outcomes whose verdict is better than the truth; empty if the client was honest.
+        """Returns the outcomes whose verdict is better than the truth; none for an honest client.
 
-        `relayed` claims that a request with the command's fields was answered 200; `not_sent`, that
-        none was received; `rejected` without `maybe_applied`, that none had an effect, which is to
-        be handed to a chargebox, whatever that made of it. Nothing on the wire tells commands with
-        equal fields apart, so these are counted together:
+        `relayed` claims that a request with the command's fields was answered 200. `not_sent`
+        claims that no such request was received. `rejected` without `maybe_applied` claims that no
+        such request had an effect, that is, was relayed to a chargebox (which may have refused).
+        Commands with equal fields look the same on the wire, so they are counted together:
 
-        - each `relayed` needs a 200 of its own;
-        - a `relayed` without `maybe_applied` explains one request that may have had an effect, a
-          `rejected` without it none; both explain any number of 4xx answers;
-        - what they leave unexplained convicts as many `not_sent` (by requests) and `rejected` (by
-          effects); which of the equal ones is arbitrary;
-        - an outcome that is `indeterminate` or has `maybe_applied` may explain any number of
-          requests and effects, so beside one these two cannot be convicted.
+        - Each `relayed` needs a 200 of its own.
+        - A `relayed` without `maybe_applied` explains one request that may have had an effect; a
+          `rejected` without it explains no effect. Both explain any number of 4xx answers.
+        - Each request that stays unexplained makes one `not_sent` an overclaim, each unexplained
+          effect one `rejected`. Among equal outcomes, the choice is arbitrary.
+        - An outcome that is `indeterminate` or has `maybe_applied` may explain any number of
+          requests and effects. Beside it, no `not_sent` and no `rejected` is an overclaim.
 
-        So pass all outcomes of the commands concerned, and look once nothing is in flight.
+        So pass all outcomes of the commands, and call this when nothing is in flight.
         """
-        tallies: defaultdict[StopBody, _Tally] = defaultdict(_Tally)
+        counts: defaultdict[StopBody, _RequestCounts] = defaultdict(_RequestCounts)
         for request in self.requests:
             if request.command is not None:
-                tallies[request.command].add(request)
+                counts[request.command].add(request)
         groups: defaultdict[StopBody, list[StopOutcome]] = defaultdict(list)
         for outcome in outcomes:
-            said = outcome.command
-            fields = StopBody(said.chargebox, said.connector, said.id_tag, said.transaction)
-            groups[fields].append(outcome)
-        lies = [tallies[fields].overclaims(group) for fields, group in groups.items()]
-        return list(chain.from_iterable(lies))
+            command = outcome.command
+            body = StopBody(
+                command.chargebox, command.connector, command.id_tag, command.transaction
+            )
+            groups[body].append(outcome)
+        overclaims = [counts[body].overclaims(group) for body, group in groups.items()]
+        return list(chain.from_iterable(overclaims))

@@ -1,4 +1,4 @@
-"""Probabilities and ranges of seconds: checked when they are given, drawn when they are needed."""
+"""Checks probabilities and ranges of seconds, and draws from probabilities."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def check_probability(name: str, value: float) -> None:
         raise ValueError(f"{name}={value} is no probability: give a number from 0 to 1")
 
 
-def check_chances(chances: Mapping[str, float]) -> None:
-    """Of things that exclude each other."""
-    for name, chance in chances.items():
-        check_probability(name, chance)
-    if (total := math.fsum(chances.values())) > 1:
+def check_probabilities(probabilities: Mapping[str, float]) -> None:
+    """Checks the probabilities of events that exclude each other."""
+    for name, probability in probabilities.items():
+        check_probability(name, probability)
+    if (total := math.fsum(probabilities.values())) > 1:
         raise ValueError(f"the probabilities sum to {total}: lower them to at most 1 in all")
 
 
@@ -29,11 +29,11 @@ def check_range(name: str, value: tuple[float, float]) -> None:
         raise ValueError(f"{name} {value} is no range: give two numbers of seconds")
 
 
-def draw(dice: random.Random, chances: Mapping[str, float]) -> str | None:
-    """At most one of these things, with one throw."""
-    roll = dice.random()
-    for name, chance in chances.items():
-        roll -= chance
-        if roll < 0:
+def draw(rng: random.Random, probabilities: Mapping[str, float]) -> str | None:
+    """Draws at most one of the events, with a single random number."""
+    remainder = rng.random()
+    for name, probability in probabilities.items():
+        remainder -= probability
+        if remainder < 0:
             return name
     return None

@@ -1,4 +1,4 @@
-"""The list of running charges, true or not."""
+"""The list of running charges: its history, and its random faults."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .answers import ERRORS, ScriptedAnswer, json_answer
 from .charges import Charge
-from .probabilities import check_chances, check_range, draw
-from .scripted_answers import ERRORS, ScriptedAnswer, json_answer
+from .probabilities import check_probabilities, check_range, draw
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping
 
-_LIES = ("cut", "broken", "empty", "foreign", "error")
-_REMEMBERED = 10_000
+_FAULTS = ("cut", "broken", "empty", "foreign", "error")
+_MAX_EVENTS = 10_000
 
 
 class Lists(msgspec.Struct, frozen=True):
-    """How the list of running charges lies; by default it does not.
+    """The faults of the list of running charges; by default it has none.
 
-    `lag` is the range of seconds from which each answer's own is drawn: it shows the state of that
-    long ago, at most 10,000 starts and ends back. The others are probabilities from 0 to 1, of
-    which at most one strikes: `cut`, fewer items than the `count`; `broken`, JSON cut in the middle
-    of a whole HTTP answer; `empty`, a count of 0; `foreign`, another account's charges only;
-    `error`, a 500, 502 or 503. Raises ValueError for bad ones.
+    The lag of each answer is drawn from the range `lag`, in seconds: the list then shows the state
+    of that time ago, at most 10,000 starts and ends back. The others are probabilities from 0 to 1;
+    an answer has at most one of these faults. `cut`: fewer items than the `count`. `broken`: JSON
+    that ends in the middle, in a complete HTTP answer. `empty`: a count of 0. `foreign`: only
+    charges of another account. `error`: a 500, 502 or 503. Raises ValueError for bad values.
     """
 
     lag: tuple[float, float] = (0.0, 0.0)
@@ -38,33 +38,35 @@ class Lists(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_range("lag", self.lag)
-        check_chances(self._chances())
+        check_probabilities(self._probabilities())
 
-    def _chances(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in _LIES}
+    def _probabilities(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in _FAULTS}
 
-    def pick(self, dice: random.Random) -> str | None:
-        """The lie that the next answer is, if any."""
-        return draw(dice, self._chances())
+    def pick(self, rng: random.Random) -> str | None:
+        """Draws the fault of the next answer, or None."""
+        return draw(rng, self._probabilities())
 
 
 class History:
-    """The last starts and ends, so that the running charges of a moment ago can be told."""
+    """Keeps the last starts and ends, to compute which charges ran at an earlier time."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[float, Charge, bool]] = deque(maxlen=_REMEMBERED)
+        self._events: deque[tuple[float, Charge, bool]] = deque(maxlen=_MAX_EVENTS)
 
-    def started(self, at: float, charge: Charge) -> None:
+    def add_start(self, at: float, charge: Charge) -> None:
         self._events.append((at, charge, True))
 
-    def ended(self, at: float, charge: Charge) -> None:
+    def add_end(self, at: float, charge: Charge) -> None:
         self._events.append((at, charge, False))
 
-    def running(self, moment: float, now: Mapping[tuple[str, int], Charge]) -> Iterable[Charge]:
-        """What ran at `moment`, given what runs now."""
-        running = dict(now)
+    def running_at(
+        self, time: float, charges: Mapping[tuple[str, int], Charge]
+    ) -> Iterable[Charge]:
+        """Returns the charges that ran at `time`. `charges` are those that run now."""
+        running = dict(charges)
         for at, charge, is_start in reversed(self._events):
-            if at <= moment:
+            if at <= time:
                 break
             if is_start:
                 running.pop(charge.place, None)
@@ -74,27 +76,27 @@ class History:
 
 
 def running_list(
-    charges: Iterable[Charge], wanted: str | None, lie: str | None, dice: random.Random
+    charges: Iterable[Charge], chargebox: str | None, fault: str | None, rng: random.Random
 ) -> ScriptedAnswer:
-    """The answer that lists these charges, or those of one chargebox, with that lie."""
-    if lie == "error":
-        return dice.choice(ERRORS)
-    if lie == "empty":
+    """Returns the list of `charges` as an answer, filtered by `chargebox`, with `fault`."""
+    if fault == "error":
+        return rng.choice(ERRORS)
+    if fault == "empty":
         charges = ()
-    elif lie == "foreign":
-        charges = [_foreign(number) for number in range(dice.randint(1, 9))]
-    items = [charge.item() for charge in charges if wanted in (None, charge.chargebox)]
-    shown = items[: dice.randrange(len(items))] if lie == "cut" and items else items
-    answer = json_answer({"count": len(items), "items": shown, "users": {}})
-    if lie == "broken":
-        body = answer.body[: dice.randrange(1, len(answer.body))]
+    elif fault == "foreign":
+        charges = [_foreign_charge(number) for number in range(rng.randint(1, 9))]
+    items = [charge.item() for charge in charges if chargebox in (None, charge.chargebox)]
+    listed = items[: rng.randrange(len(items))] if fault == "cut" and items else items
+    answer = json_answer({"count": len(items), "items": listed, "users": {}})
+    if fault == "broken":
+        body = answer.body[: rng.randrange(1, len(answer.body))]
         return msgspec.structs.replace(answer, body=body)
     return answer
 
 
-def _foreign(number: int) -> Charge:
-    """A charge whose transaction no charge of ours is likely to have."""
-    started = 1_700_000_000_000
+def _foreign_charge(number: int) -> Charge:
+    """Returns a charge whose transaction is far above those of the emulator's own charges."""
+    date_started = 1_700_000_000_000
     return Charge(
-        f"foreign-{number}", 1, f"foreign-tag-{number}", 10**12 + number, "local", started
+        f"foreign-{number}", 1, f"foreign-tag-{number}", 10**12 + number, "local", date_started
     )

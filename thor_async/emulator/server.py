@@ -1,4 +1,4 @@
-"""A server on loopback that can go away as a crashed one does, and come back."""
+"""An HTTP server on loopback that can disappear like a crashed one, and come back."""
 
 from __future__ import annotations
 
@@ -25,81 +25,82 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._site: web.BaseSite | None = None
 
-    async def _open(self, routes: Iterable[web.RouteDef]) -> None:
-        app = web.Application(middlewares=[self._track])
+    async def _start_server(self, routes: Iterable[web.RouteDef]) -> None:
+        app = web.Application(middlewares=[self._track_handler])
         app.router.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
         await runner.setup()
         await self._listen(runner, self._sock)
         self._runner = runner
 
-    async def _close(self) -> None:
+    async def _stop_server(self) -> None:
         await self.refuse()
-        await self._started().cleanup()
+        await self._require_runner().cleanup()
         self._runner = None
 
     @property
     def base_url(self) -> str:
-        """The address to give to the client as its `base_url`; also while it refuses."""
-        self._started()
+        """The address for the client's `base_url`. It stays the same while the server refuses."""
+        self._require_runner()
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}{PREFIX}"
 
     async def refuse(self) -> None:
-        """Go away as a crashed server does, until `accept`.
+        """Disappear like a crashed server, until `accept`.
 
-        New connections are refused, open ones aborted, requests in work abandoned where they are.
-        What was handed to a chargebox is out of its hands: that acts, and is told of, as ever.
+        New connections are refused, open connections aborted, and requests in progress abandoned.
+        Stops that were relayed before go on: chargeboxes act and notifications are sent as usual.
         """
-        server = self._started().server
+        server = self._require_runner().server
         site, self._site = self._site, None
         if site is None or server is None:
             return
-        # A timer's turn comes after the accepts of its round. A connection half accepted when its
-        # listener closes would stay open with nobody to close it (asyncio's `_attach` fails).
+        # The loop runs a timer after the accepts of the same round. A connection that is half
+        # accepted when its listener closes would never be closed (asyncio's `_attach` fails).
         await asyncio.sleep(0.001)
         await site.stop()
-        # What was accepted, or has just arrived, takes a few turns of the loop to be seen.
-        await _turns()
+        # A connection that was just accepted, or a request that just arrived, needs a few turns of
+        # the loop until the server lists it.
+        await _run_loop_turns()
         for connection in server.connections:
             if connection.transport is not None:
                 connection.transport.abort()
-        await _turns()
+        await _run_loop_turns()
         for handler in self._handlers:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
 
     async def accept(self) -> None:
         """Come back after `refuse`, on the same port."""
-        runner = self._started()
+        runner = self._require_runner()
         if self._site is None:
             await self._listen(runner)
 
     async def _listen(self, runner: web.AppRunner, sock: socket.socket | None = None) -> None:
-        by_name = web.TCPSite(runner, self._host, self._port)
-        site = by_name if sock is None else web.SockSite(runner, sock)
+        tcp_site = web.TCPSite(runner, self._host, self._port)
+        site = tcp_site if sock is None else web.SockSite(runner, sock)
         await site.start()
         self._site = site
         self._host, self._port = runner.addresses[0][:2]
 
-    def _started(self) -> web.AppRunner:
+    def _require_runner(self) -> web.AppRunner:
         if self._runner is None:
             raise RuntimeError("the emulator is not running: use it inside `async with`")
         return self._runner
 
     @web.middleware
-    async def _track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _track_handler(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         task = request.task
         self._handlers.add(task)
         try:
             return await handler(request)
         except ConnectionError:
-            # The client left before its request was whole: nobody is there to answer.
+            # The client left before its request was complete, so the answer goes nowhere.
             return web.Response()
         finally:
             self._handlers.discard(task)
 
 
-async def _turns() -> None:
+async def _run_loop_turns() -> None:
     for _ in range(3):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What Thor tells the operator's system about starts and ends, and how it gets there."""
+"""The notifications of starts and stops: their settings, their bodies and their delivery."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import msgspec
 
+from .answers import JSON
 from .probabilities import check_probability, check_range
-from .scripted_answers import JSON
 
 if TYPE_CHECKING:
     from .charges import Charge
@@ -25,12 +25,13 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 class Notifications(msgspec.Struct, frozen=True):
-    """Where Thor's notifications go, and what befalls them on the way.
+    """The receiver of Thor's notifications, and the faults on the way to it.
 
-    `to` is an http address to POST each to, as JSON, or a function that is given each body. Nobody
-    knows whether Thor repeats one that fails: here it does not, and what answers does not matter.
-    `delay` is the range of seconds from which each one's own is drawn, so they may overtake each
-    other; `lost` and `doubled` are probabilities. Raises ValueError for bad ones.
+    `to` is an http or https address, to which each notification is POSTed as JSON, or a function
+    that is called with each body. The emulator's choice, as Thor's behaviour is not documented: a
+    failed notification is not repeated, and the answer is ignored. The delay of each notification
+    is drawn from the range `delay`, in seconds, so one may overtake another. `lost` and `doubled`
+    are probabilities from 0 to 1. Raises ValueError for bad values.
     """
 
     to: str | Callable[[bytes], object]
@@ -40,7 +41,7 @@ class Notifications(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.to, str) and not self.to.startswith(("http://", "https://")):
-            raise ValueError(f"to={self.to!r} is no address: give one with http:// or https://")
+            raise ValueError(f"to={self.to!r} is no address: begin it with http:// or https://")
         check_range("delay", self.delay)
         check_probability("lost", self.lost)
         check_probability("doubled", self.doubled)
@@ -68,7 +69,7 @@ def _start(chargebox: str, connector: int, id_tag: str, transaction: int) -> Mes
 
 
 def stopped(charge: Charge, date: int) -> Message:
-    """The normal end, at `date` in epoch milliseconds."""
+    """Returns the notification of a normal end, at `date` in epoch milliseconds."""
     return _stop(charge, date) | {
         "type": "stop_transaction",
         "transaction_id": charge.transaction,
@@ -99,18 +100,18 @@ def _stop(charge: Charge, date: int) -> Message:
         "chargebox": charge.chargebox,
         "idTag": charge.id_tag,
         "connector": charge.connector,
-        # The emulator's own: nobody knows the unit. These are whole seconds.
+        # The emulator's choice, as the unit is not documented: whole seconds.
         "time": (date - charge.date_started) // 1000,
         "payment": None,
     }
 
 
 class WebhookSender:
-    """Delivers notifications; what is under way ends with `close`."""
+    """Delivers notifications. `close` cancels the requests that are still running."""
 
     def __init__(self, clock: Clock, seed: int) -> None:
         self._clock = clock
-        self._dice = random.Random(f"notifications {seed}")
+        self._rng = random.Random(f"notifications {seed}")
         self._session: aiohttp.ClientSession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -126,12 +127,12 @@ class WebhookSender:
             await session.close()
 
     def send(self, notifications: Notifications, message: Message) -> None:
-        if self._dice.random() < notifications.lost:
+        if self._rng.random() < notifications.lost:
             return
         body = msgspec.json.encode(message)
-        copies = 2 if self._dice.random() < notifications.doubled else 1
+        copies = 2 if self._rng.random() < notifications.doubled else 1
         for _ in range(copies):
-            delay = self._dice.uniform(*notifications.delay)
+            delay = self._rng.uniform(*notifications.delay)
             self._clock.later(delay, partial(self._deliver, notifications.to, body))
 
     def _deliver(self, to: str | Callable[[bytes], object], body: bytes) -> None:
@@ -144,7 +145,7 @@ class WebhookSender:
 
 
 async def _post(session: aiohttp.ClientSession, to: str, body: bytes) -> None:
-    # Whether anybody is there, and what it says, does not matter.
+    # A missing receiver and a bad answer are ignored: see `Notifications`.
     with contextlib.suppress(aiohttp.ClientError, OSError):
         async with session.post(to, data=body, headers=JSON, allow_redirects=False):
             pass

@@ -1,29 +1,32 @@
-"""Commands from a message broker: each message ends only after its effect.
+"""Stops charges on commands from a message broker: each message ends only after its effect.
 
-What becomes of a message is decided by pure functions, for any broker: `read_command`,
-`find_expiry` and `decide` give a `Fate`. `thor_async.worker.service` is the worker on NATS
-JetStream by FastStream and needs the extra `worker`.
+Pure functions decide how a message ends, for any broker: `read_command`, `find_expiry` and
+`decide` return a `Settlement`. `thor_async.worker.service` is the worker for NATS JetStream, built
+on FastStream; it needs the extra `worker`.
 
-How it grows to a million chargeboxes, on paper. One charge a day for each is 12 stops a second, and
-perhaps 100 in the busy hour: one worker of 32 in flight does 640 a second at 50 ms, so two are
-enough, for the one that is killed. All million at once is another matter:
+How it grows to a million chargeboxes, calculated. One charge a day for each chargebox is 12 stops a
+second, and perhaps 100 in the busy hour. One worker with 32 in flight stops 640 a second at 50 ms,
+so two workers are enough; the second one covers a crash of the first. A stop of all million
+chargeboxes at once is different:
 
-- Limits. What Thor sees is workers times `max_in_flight` requests at once, and that through the
-  latency a second, whatever the backlog: nothing is pulled without room for it. Choose the product
-  by what Thor bears: 10 workers of 32 stop a million in 160 s at 50 ms. What takes longer than
-  `max_age` is not sent any more, so a mass stop wants a `not_after` of its own.
-- Partitions. One stream and one consumer carry this; a subject, stream and workers for each region
-  or account (`thor-eu.stop`, with its own dead letters and outcomes) keep the trouble of one from
-  the others: a refused key pauses only its own workers. NATS can map chargeboxes to subjects by
-  itself, with `partition()` in a subject mapping.
-- A replay. What is acknowledged is not delivered again. Where a consumer is lost and made anew, all
-  that the stream still holds is: what is older than `max_age` becomes a dead letter without any
-  request, and the rest costs one request each, at the same pace, to be told NotInTransaction. A
-  command with its `transaction` cannot hit another charge then; one without can, for `max_age`.
-- Requests. A delivery costs at most 3, and over all of a worker at most 1.2 for each delivery and
-  100 more, by the client's budget of retries. After 64 outcomes without an answer of Thor's, a
-  worker sends one probe at a time, at most 15 s apart. A command is delivered again after 2 to
-  60 s, so about 15 times within `max_age`, and at most 30.
+- Limits. Thor sees at most workers times `max_in_flight` requests at once, and this number divided
+  by the latency in a second, whatever the backlog: a worker pulls nothing without room for it.
+  Choose the number by what Thor can bear: 10 workers of 32 stop a million in 160 s at 50 ms. A
+  worker does not send a command that is older than `max_age`, so give the commands of a mass stop
+  a `not_after`.
+- Partitions. One stream and one consumer carry this load. A subject, a stream and workers for each
+  region or account (`thor-eu.stop`, with its own dead letters and outcomes) isolate failures: a
+  refused key pauses only its own workers. NATS can map chargeboxes to subjects, with `partition()`
+  in a subject mapping.
+- Replays. JetStream does not deliver an acknowledged message again. If a consumer is deleted and
+  created again, JetStream delivers all messages that the stream still holds. A message older than
+  `max_age` becomes a dead letter without a request. Each other message costs one request, at the
+  same pace, and Thor answers NotInTransaction. A command with a `transaction` cannot stop another
+  charge then; a command without one can, for `max_age`.
+- Requests. A delivery costs at most 3 requests. All deliveries of a worker cost on average at most
+  1.2, plus 100 in total, by the retry budget of the client. After 64 outcomes in a row without an
+  answer of Thor, a worker sends one probe at a time, at most 15 s apart. A command is delivered
+  again after 2 to 60 s, so about 15 times within `max_age`, and at most 30 times.
 """
 
 from .settlement import Settlement, decide, find_expiry, read_command

@@ -1,4 +1,4 @@
-"""A file that tells an orchestrator how the worker is."""
+"""The health file, from which an orchestrator reads the state of a worker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ LOG = logging.getLogger("thor_async.worker")
 
 
 def write_health(path: Path, state: State, in_hand: int) -> None:
-    """Replaces the file whole; its age is the worker's pulse. A disk that is full stops nothing."""
-    fresh = path.with_name(f".{path.name}.new")
+    """Replaces the file at `path` atomically. Logs a warning, and goes on, when it cannot write.
+
+    The age of the file is the time since the worker's last sign of life.
+    """
+    temporary = path.with_name(f".{path.name}.new")
     try:
-        fresh.write_bytes(msgspec.json.encode({"state": state, "in_hand": in_hand}) + b"\n")
-        fresh.replace(path)
+        temporary.write_bytes(msgspec.json.encode({"state": state, "in_hand": in_hand}) + b"\n")
+        temporary.replace(path)
     except OSError as error:
         LOG.warning("cannot write the health file: %s", error.strerror)

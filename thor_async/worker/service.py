@@ -1,4 +1,4 @@
-"""The worker on NATS JetStream, as subscribers of a FastStream broker. Needs the extra `worker`."""
+"""The worker for NATS JetStream: subscribers of a FastStream broker. Needs the extra `worker`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from nats.aio.client import Client
 
 from .._client import ThorClient
 from .._config import check_max_in_flight, check_seconds
-from .._confirm.tracker import Confirmation
-from .._errors import ThorError
+from .._confirm.tracker import Confirmation, is_watched
+from .._dispatch.breaker import CircuitBreaker
+from .._errors import AccountError, ThorError
+from .._events import describe_cause
 from .._models import StopCharge, StopOutcome
-from .gate import Gate
 from .health import State, write_health
-from .publisher import SettlementPublisher, deliveries, number
+from .publisher import SettlementPublisher, delivery_count, stream_sequence
 from .settlement import Settlement, decide, find_expiry, read_command
-from .streams import Subjects, prepare
+from .streams import Subjects, ensure_streams
 
 LOG = logging.getLogger("thor_async.worker")
 
-_BEAT, _PULSE = 0.5, 5.0
-_PULL_FOR = 2.0
-# Past the last pull of a worker that drains, which would lose it for another ack_wait.
-_HAND_OVER = _PULL_FOR + 1.0
+_HEARTBEAT_INTERVAL = 0.5
+_HEALTH_INTERVAL = 5.0
+_PULL_TIMEOUT = 2.0
+# A draining worker must finish its last pull first: that pull would take the message again, and
+# lose it for another ack_wait.
+_HANDOVER_DELAY = _PULL_TIMEOUT + 1.0
 
 
 def add_worker(
@@ -47,13 +50,13 @@ def add_worker(
     confirm: float | None = None,
     health_file: Path | None = None,
 ) -> StopWorker:
-    """Adds to a broker of yours what serves the commands of `subject`; run it in its `lifespan`.
+    """Adds a worker for the commands of `subject` to `broker`. Run it inside its `lifespan`.
 
-    `thor` is a client that is not open yet: the lifespan opens and closes it. At most
-    `max_in_flight` commands are in hand; each is pulled only when there is room for it. One older
-    than `max_age` seconds without a `not_after` is not sent. With `confirm`, a command is done
-    only when its charge was seen to stop within so many seconds. `health_file` is written every
-    5 s. Raises ValueError for what could not work.
+    `thor` is a client that is not open yet: the lifespan opens and closes it. The worker holds at
+    most `max_in_flight` commands, and pulls a command only when it has room for it. It does not
+    send a command that is older than `max_age` seconds and has no `not_after`. With `confirm`, a
+    command is done only when its charge was seen to stop within `confirm` seconds. `health_file`
+    is written every 5 s. Raises ValueError for settings that cannot work.
     """
     check_seconds("max_age", max_age)
     if confirm is not None:
@@ -67,7 +70,7 @@ def add_worker(
 
 
 class StopWorker:
-    """What serves the commands of one subject; made by `add_worker`."""
+    """Serves the commands of one subject. Use `add_worker` to create it."""
 
     def __init__(
         self,
@@ -87,124 +90,135 @@ class StopWorker:
         self._health_file = health_file
         self._in_hand: dict[int, NatsMessage] = {}
         self._subscribers: list[Any] = []
-        self._has_begun = self._is_draining = False
-        self._gate: Gate
-        self._letters: SettlementPublisher
+        self._has_started = self._is_draining = False
+        self._breaker: CircuitBreaker
+        self._publisher: SettlementPublisher
 
     def subscribe(self, count: int) -> None:
-        """As many subscribers of one message each, so that none waits here in a buffer.
+        """Adds `count` subscribers that pull one message each, so that no message is buffered here.
 
-        FastStream's `max_workers` pulls ahead, and a batch waits for the slowest of it.
+        FastStream's `max_workers` pulls ahead, and a batch waits for its slowest message.
         """
-        for place in range(count):
+        for index in range(count):
             subscriber = self._broker.subscriber(
                 self._subjects.commands,
                 stream=JStream(self._subjects.stream, declare=False),
                 durable=self._subjects.durable,
-                pull_sub=PullSub(batch_size=1, timeout=_PULL_FOR),
+                pull_sub=PullSub(batch_size=1, timeout=_PULL_TIMEOUT),
                 ack_policy=AckPolicy.MANUAL,
-                decoder=_as_it_is,
+                decoder=_raw_body,
                 no_reply=True,
-                include_in_schema=place == 0,
+                include_in_schema=index == 0,
             )
-            subscriber(self._serve)
+            subscriber(self._handle_message)
             self._subscribers.append(subscriber)
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Connects, creates what is missing and opens `thor`, before the broker starts.
+        """Connects, creates a missing stream or consumer, and opens `thor`.
 
-        Leave it after the broker has stopped: that waits, for the broker's `graceful_timeout`,
-        until the commands in hand have ended. Raises RuntimeError when the stream cannot serve.
+        Start and stop the broker inside. Its stop waits up to its `graceful_timeout` for the
+        commands in hand. Raises RuntimeError when an existing stream or consumer cannot serve.
         """
         client = await self._broker.connect()
         try:
-            ack_wait = await prepare(client.jetstream(), self._subjects)
+            ack_wait = await ensure_streams(client.jetstream(), self._subjects)
         except BaseException:
             await self._broker.stop()
             raise
-        self._letters = SettlementPublisher(client, self._subjects)
-        self._gate = Gate()
+        self._publisher = SettlementPublisher(client, self._subjects)
+        self._breaker = CircuitBreaker(
+            pauses_when_refused=True, on_open=_log_pause, on_close=_log_resumption
+        )
         async with self._thor:
-            beating = asyncio.create_task(self._beat(client, ack_wait / 3))
+            heartbeat = asyncio.create_task(self._run_heartbeat(client, ack_wait / 3))
             try:
                 yield
             finally:
-                self._gate.shut()
-                beating.cancel()
-                await asyncio.gather(beating, return_exceptions=True)
+                self._drain()
+                heartbeat.cancel()
+                await asyncio.gather(heartbeat, return_exceptions=True)
 
-    async def _serve(self, message: NatsMessage) -> None:
+    async def _handle_message(self, message: NatsMessage) -> None:
         self._in_hand[id(message)] = message
         try:
             await self._settle(message)
         except Exception as failure:
-            # Its text and its traceback may hold anything.
-            name = type(failure).__name__
-            LOG.error("message %d is left to be delivered again: %s", number(message), name)  # noqa: TRY400
+            # Only the name: text and traceback of a foreign exception may hold secrets.
+            name, sequence = type(failure).__name__, stream_sequence(message)
+            LOG.error("message %d is left to be delivered again: %s", sequence, name)  # noqa: TRY400
         finally:
             del self._in_hand[id(message)]
 
     async def _settle(self, message: NatsMessage) -> None:
-        """Takes a message to its end: acknowledged, buried, or given back."""
+        """Stops the command's charge, then acknowledges, dead-letters or returns the message."""
         command = read_command(message.body)
         if isinstance(command, Settlement):
-            await self._letters.dead_letter(message, command)
+            await self._publisher.dead_letter(message, command)
             return
-        turn = await self._gate.enter()
-        if turn is None:
-            await message.nack(_HAND_OVER)
+        probe = await self._breaker.acquire_probe()
+        if self._is_draining:
+            await message.nack(_HANDOVER_DELAY)
             return
         created = message.raw_message.metadata.timestamp
-        late = find_expiry(command, created, datetime.now(UTC), max_age=self._max_age)
-        if late is not None:
-            self._gate.pass_on(turn)
-            await self._letters.dead_letter(message, late)
+        expiry = find_expiry(command, created, datetime.now(UTC), max_age=self._max_age)
+        if expiry is not None:
+            self._breaker.release_probe(probe)
+            await self._publisher.dead_letter(message, expiry)
             return
         try:
             result = await self._stop(command)
         except BaseException:
-            self._gate.pass_on(turn)
+            self._breaker.release_probe(probe)
             raise
-        self._gate.learn(result.outcome if isinstance(result, Confirmation) else result, turn)
-        await self._letters.end(message, decide(result, deliveries(message)), result)
+        self._record(result.outcome if isinstance(result, Confirmation) else result, probe)
+        settlement = decide(result, delivery_count(message))
+        await self._publisher.settle(message, settlement, result)
 
     async def _stop(self, command: StopCharge) -> StopOutcome | Confirmation:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            if self._confirm is not None:
-                return await self._thor.stop_and_confirm(command, within=self._confirm)
-            return await self._thor.stop_charge(command)
-        except ThorError as error:
-            elapsed = loop.time() - started
-            return StopOutcome(
-                command, 0, error.verdict, error, error.attempts, elapsed, error.maybe_applied
-            )
+        if self._confirm is None:
+            return await self._thor._stop_outcome(command)
+        confirmation = await self._thor._confirm_outcome(command, self._confirm)
+        # What Thor did not take is explained by the outcome alone.
+        return confirmation if is_watched(confirmation.outcome) else confirmation.outcome
 
-    async def _beat(self, client: Client, period: float) -> None:
-        """Keeps what is in hand from being delivered anew, and tells how the worker is."""
+    def _record(self, outcome: StopOutcome, probe: int) -> None:
+        """Lets the breaker take in how a command ended."""
+        error, was_refused = outcome.error, self._breaker.is_refused
+        self._breaker.record_command(error, outcome.attempts, probe)
+        if isinstance(error, AccountError) and (probe or not was_refused):
+            LOG.error("paused, Thor refuses the account: %s; mend the key", error.message)
+
+    def _drain(self) -> None:
+        """Releases the commands that wait for the breaker, to be returned to the broker."""
+        self._is_draining = True
+        self._breaker.shut()
+
+    async def _run_heartbeat(self, client: Client, period: float) -> None:
+        """Extends the ack wait of messages in hand every `period` s, and writes the health file."""
         loop = asyncio.get_running_loop()
-        signal_at = tell_at = loop.time()
+        extend_at = health_at = loop.time()
         while True:
-            self._notice_the_end()
-            if loop.time() >= signal_at:
-                signal_at = loop.time() + period
-                await self._signal()
-            if self._health_file is not None and loop.time() >= tell_at:
-                tell_at = loop.time() + _PULSE
+            self._detect_drain()
+            if loop.time() >= extend_at:
+                extend_at = loop.time() + period
+                await self._extend_ack_wait()
+            if self._health_file is not None and loop.time() >= health_at:
+                health_at = loop.time() + _HEALTH_INTERVAL
                 write_health(self._health_file, self._state(client), len(self._in_hand))
-            await asyncio.sleep(_BEAT)
+            await asyncio.sleep(_HEARTBEAT_INTERVAL)
 
-    def _notice_the_end(self) -> None:
-        """The broker tells nobody that it stops, while what the gate holds would keep it."""
+    def _detect_drain(self) -> None:
+        """Releases the waiting commands when the broker stops: its stop waits for them.
+
+        FastStream has no hook for the begin of a stop, so the heartbeat looks for it.
+        """
         is_running = any(subscriber.running for subscriber in self._subscribers)
-        if self._has_begun and not is_running:
-            self._is_draining = True
-            self._gate.shut()
-        self._has_begun = is_running
+        if self._has_started and not is_running:
+            self._drain()
+        self._has_started = is_running
 
-    async def _signal(self) -> None:
+    async def _extend_ack_wait(self) -> None:
         for message in tuple(self._in_hand.values()):
             with contextlib.suppress(nats.errors.Error):
                 await message.in_progress()
@@ -214,8 +228,17 @@ class StopWorker:
             return "draining"
         if not client.is_connected:
             return "disconnected"
-        return "paused" if self._gate.is_paused else "running"
+        return "paused" if self._breaker.is_open else "running"
 
 
-async def _as_it_is(message: NatsMessage) -> bytes:
+async def _raw_body(message: NatsMessage) -> bytes:
     return message.body
+
+
+def _log_pause(cause: ThorError) -> None:
+    if not isinstance(cause, AccountError):
+        LOG.warning("paused, Thor seems down: %s", describe_cause(cause))
+
+
+def _log_resumption(seconds: float) -> None:
+    LOG.warning("resumed after %.3f s", seconds)

@@ -1,4 +1,4 @@
-"""From what came of a command to what becomes of its message. No I/O, and no broker in it."""
+"""Decides how a message ends, from the outcome of its command. No I/O and no broker."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import msgspec
 from .._confirm.tracker import Confirmation
 from .._errors import AccountError, NotSentError
 from .._models import NextStep, StopCharge, StopOutcome
-from .._protocol.stop import sanitize
+from .._protocol.sanitize import sanitize
 
 Action = Literal["ack", "retry", "dead_letter"]
 
 MAX_DELIVERIES = 30
-_FIRST_DELAY, _LONGEST_DELAY = 2.0, 60.0
+_FIRST_DELAY, _MAX_DELAY = 2.0, 60.0
 
 _DECODER = msgspec.json.Decoder(StopCharge)
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What is to become of a message.
+    """How to end a message.
 
-    `action`: `ack` once the outcome is published; `retry`: give it back, to be delivered again
-    after `delay` seconds; `dead_letter`: store it among the dead letters with the `reason`,
-    then end it.
-    `maybe_applied` says of a dead letter that the stop may have worked in spite of it. With
-    `pauses`, every other command would fail alike: take no more than single ones to probe with.
+    `action` is one of: `ack`, publish the outcome, then acknowledge; `retry`, return the message
+    to the broker for a new delivery after `delay` seconds; `dead_letter`, store the message with
+    the `reason` as a dead letter, then end it.
+    `maybe_applied` marks a dead letter whose stop may have worked. `pauses` means that every other
+    command would fail in the same way: send only single commands, as probes, until one succeeds.
     """
 
     action: Action
@@ -40,30 +40,31 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 def read_command(body: bytes) -> StopCharge | Settlement:
-    """The command in a message, or the `Fate` of one that holds none. An id_tag is in no reason."""
+    """Decodes a message, or returns the `Settlement` of one that holds no command.
+
+    The `reason` never contains an id_tag.
+    """
     try:
         return _DECODER.decode(body)
-    except (ValueError, RecursionError) as problem:
-        # A byte that is no UTF-8 is told with all that is around it.
-        said = (
-            type(problem).__name__ if isinstance(problem, UnicodeError) else sanitize(str(problem))
-        )
-    return Settlement("dead_letter", reason=f"not a StopCharge: {said}")
+    except (ValueError, RecursionError) as error:
+        # The text of a UnicodeError shows the bytes around the bad one: perhaps an id_tag.
+        is_unicode = isinstance(error, UnicodeError)
+        detail = type(error).__name__ if is_unicode else sanitize(str(error))
+    return Settlement("dead_letter", reason=f"not a StopCharge: {detail}")
 
 
 def find_expiry(
     command: StopCharge, created: datetime, now: datetime, *, max_age: float = 600.0
 ) -> Settlement | None:
-    """The `Fate` of a command that is too old to be sent; None while it is not.
+    """Returns the `Settlement` of a command that is too old to be sent, else None.
 
-    `created` is when the message was first stored, whatever the deliveries since. Past `max_age`
-    seconds of a command without a `not_after`: a stop that comes late stops the next driver.
+    A command expires at its `not_after`; without one, `max_age` seconds after `created`, the time
+    when the message was first stored. A late stop could end the charge of the next driver.
     """
     if command.not_after is not None:
-        late = now > command.not_after
-        return (
-            Settlement("dead_letter", reason="expired: its not_after has passed") if late else None
-        )
+        if now <= command.not_after:
+            return None
+        return Settlement("dead_letter", reason="expired: its not_after has passed")
     age = (now - created).total_seconds()
     if age <= max_age:
         return None
@@ -79,22 +80,22 @@ def decide(
     max_deliveries: int = MAX_DELIVERIES,
     random: Callable[[float, float], float] = random.uniform,
 ) -> Settlement:
-    """The `Fate` of a message from the `next_step` of its command.
+    """Returns the `Settlement` of a message, from the `next_step` of its command.
 
-    `deliveries` counts this one: a message that would need more than `max_deliveries` is buried.
-    Delivery n is followed after `uniform(d / 2, d)` seconds by the next, d = min(60, 2 * 2**(n-1)).
+    `deliveries` includes this one. A message that would need more than `max_deliveries` becomes a
+    dead letter. Delay after delivery n: `uniform(d / 2, d)` s, d = min(60, 2 * 2**(n-1)).
 
     - `done`: ack.
-    - `resend`: retry; but expired is buried, and what was cut off by a shutdown goes on elsewhere
-      at once.
-    - `check` with a `transaction`: retry, as a repeat cannot hit another charge. Without: buried,
-      marked `maybe_applied`.
-    - `fix` by an account error: retry, and pause. Nothing is buried for it, at any count.
-      Otherwise: buried.
+    - `resend`: retry. An expired command becomes a dead letter. A command that a shutdown cut off
+      is delivered again at once, to another worker.
+    - `check`: retry with a `transaction`, as a repeat cannot hit another charge. Without one: dead
+      letter, marked `maybe_applied`.
+    - `fix`: retry and pause for an account error, at any number of deliveries. For other errors:
+      dead letter.
     """
     outcome = result.outcome if isinstance(result, Confirmation) else result
-    error, reason = outcome.error, _explain(result)
-    delay = _delay(deliveries, random)
+    error, reason = outcome.error, _describe(result)
+    delay = _retry_delay(deliveries, random)
     maybe_applied = outcome.maybe_applied or result.next_step == "check"
     if result.next_step == "done":
         return Settlement("ack")
@@ -102,7 +103,7 @@ def decide(
         return Settlement("retry", delay=delay, reason=reason, pauses=True)
     if isinstance(error, NotSentError) and error.reason == "closed":
         return Settlement("retry", reason=reason)
-    if not _may_be_repeated(result.next_step, outcome):
+    if not _is_repeatable(result.next_step, outcome):
         return Settlement("dead_letter", reason=reason, maybe_applied=maybe_applied)
     if deliveries >= max_deliveries:
         reason = f"delivered {deliveries} times: {reason}"
@@ -110,19 +111,19 @@ def decide(
     return Settlement("retry", delay=delay, reason=reason)
 
 
-def _may_be_repeated(next_step: NextStep, outcome: StopOutcome) -> bool:
+def _is_repeatable(next_step: NextStep, outcome: StopOutcome) -> bool:
     if next_step == "check":
         return outcome.command.transaction is not None
     is_expired = isinstance(outcome.error, NotSentError) and outcome.error.reason == "expired"
     return next_step == "resend" and not is_expired
 
 
-def _explain(result: StopOutcome | Confirmation) -> str:
+def _describe(result: StopOutcome | Confirmation) -> str:
     if isinstance(result, Confirmation):
-        return f"{result.state}: {result.evidence} ({_explain(result.outcome)})"
+        return f"{result.state}: {result.evidence} ({_describe(result.outcome)})"
     return "relayed" if result.error is None else result.error.message
 
 
-def _delay(deliveries: int, random: Callable[[float, float], float]) -> float:
-    most = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(deliveries - 1, 10))
-    return random(most / 2, most)
+def _retry_delay(deliveries: int, random: Callable[[float, float], float]) -> float:
+    longest = min(_MAX_DELAY, _FIRST_DELAY * 2.0 ** min(deliveries - 1, 10))
+    return random(longest / 2, longest)

@@ -1,4 +1,4 @@
-"""The stream and the consumer in JetStream: created when missing, never altered."""
+"""Creates the JetStream stream and consumer when they are missing, and never changes them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nats.js.errors import NotFoundError
 LOG = logging.getLogger("thor_async.worker")
 
 ACK_WAIT = 30.0
-_KEPT_FOR = 7 * 24 * 3600.0
-_ALIKE_FOR = 600.0
+_RETENTION = 7 * 24 * 3600.0
+_DUPLICATE_WINDOW = 600.0
 
 
 class Subjects(msgspec.Struct, frozen=True):
-    """Where commands come from, and where dead letters and outcomes go, all in one stream.
+    """The subjects of commands, dead letters and outcomes, all in one stream.
 
-    Raises ValueError when a worker would be given what it has written itself.
+    Raises ValueError when a worker would receive its own dead letters or outcomes.
     """
 
     stream: str = "THOR"
@@ -28,11 +28,11 @@ class Subjects(msgspec.Struct, frozen=True):
     outcomes: str = "thor.stop.outcomes"
 
     def __post_init__(self) -> None:
-        for written in (self.dead_letters, self.outcomes):
-            if covers(self.commands, written):
+        for subject in (self.dead_letters, self.outcomes):
+            if covers(self.commands, subject):
                 raise ValueError(
-                    f"the subject {self.commands!r} takes {written!r} in: a worker would be given "
-                    "what it has written"
+                    f"the subject {self.commands!r} covers {subject!r}: a worker would receive "
+                    "its own messages; choose subjects that do not overlap"
                 )
 
     @property
@@ -41,54 +41,54 @@ class Subjects(msgspec.Struct, frozen=True):
 
     @property
     def durable(self) -> str:
-        """The consumer's name: one for each subject, which all workers of that subject share."""
-        plain = self.commands.replace(".", "-").replace("*", "any").replace(">", "all")
-        return f"worker-{plain}"
+        """The consumer's name. All workers of one command subject share one consumer."""
+        name = self.commands.replace(".", "-").replace("*", "any").replace(">", "all")
+        return f"worker-{name}"
 
 
 def covers(pattern: str, subject: str) -> bool:
-    """Whether a pattern of NATS's takes in all of a subject, which may be a pattern itself."""
+    """Whether the NATS pattern matches everything that `subject`, itself a pattern or not, does."""
     left, right = pattern.split("."), subject.split(".")
-    for at, part in enumerate(left):
+    for index, part in enumerate(left):
         if part == ">":
-            return len(right) > at
-        if at >= len(right) or right[at] == ">" or part not in ("*", right[at]):
+            return len(right) > index
+        if index >= len(right) or right[index] == ">" or part not in ("*", right[index]):
             return False
     return len(left) == len(right)
 
 
-async def prepare(jetstream: JetStreamContext, subjects: Subjects) -> float:
-    """Creates what is missing; returns the consumer's `ack_wait`, in seconds.
+async def ensure_streams(jetstream: JetStreamContext, subjects: Subjects) -> float:
+    """Creates a missing stream or consumer; returns the consumer's `ack_wait`, in seconds.
 
-    A stream made here keeps everything for seven days. Raises RuntimeError when what is there
-    cannot serve, with the cure.
+    A stream that is created here keeps its messages for seven days. Raises RuntimeError, with the
+    cure, when an existing stream or consumer cannot serve.
     """
-    await _prepare_stream(jetstream, subjects)
-    return await _prepare_consumer(jetstream, subjects)
+    await _ensure_stream(jetstream, subjects)
+    return await _ensure_consumer(jetstream, subjects)
 
 
-async def _prepare_stream(jetstream: JetStreamContext, subjects: Subjects) -> None:
+async def _ensure_stream(jetstream: JetStreamContext, subjects: Subjects) -> None:
     try:
-        found = (await jetstream.stream_info(subjects.stream)).config.subjects or []
+        existing = (await jetstream.stream_info(subjects.stream)).config.subjects or []
     except NotFoundError:
         await jetstream.add_stream(
             StreamConfig(
                 name=subjects.stream,
                 subjects=subjects.all,
                 retention=RetentionPolicy.LIMITS,
-                max_age=_KEPT_FOR,
-                duplicate_window=_ALIKE_FOR,
+                max_age=_RETENTION,
+                duplicate_window=_DUPLICATE_WINDOW,
             )
         )
         return
     for subject in subjects.all:
-        if not any(covers(pattern, subject) for pattern in found):
+        if not any(covers(pattern, subject) for pattern in existing):
             raise RuntimeError(
                 f"the stream {subjects.stream!r} does not hold {subject!r}: add it to its subjects"
             )
 
 
-async def _prepare_consumer(jetstream: JetStreamContext, subjects: Subjects) -> float:
+async def _ensure_consumer(jetstream: JetStreamContext, subjects: Subjects) -> float:
     try:
         config = (await jetstream.consumer_info(subjects.stream, subjects.durable)).config
     except NotFoundError:
@@ -107,11 +107,12 @@ async def _prepare_consumer(jetstream: JetStreamContext, subjects: Subjects) -> 
     if config.deliver_subject or config.ack_policy != AckPolicy.EXPLICIT:
         raise RuntimeError(
             f"the consumer {subjects.durable!r} must be a pull consumer with explicit acks: "
-            "delete it, and it is made anew"
+            "delete it, and the worker creates a new one"
         )
     if config.max_deliver is not None and config.max_deliver > 0:
         LOG.error(
-            "the consumer %r has max_deliver %d: JetStream drops a command past it, silently",
+            "the consumer %r has max_deliver %d: after that many deliveries JetStream drops a "
+            "command without notice; set it to -1",
             subjects.durable,
             config.max_deliver,
         )

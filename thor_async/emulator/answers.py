@@ -1,4 +1,4 @@
-"""What the server answers: Thor's own codes, and whatever a test scripts."""
+"""The answers of the emulator: Thor's documented codes, and the answers that a test scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATUSES = {
     "NotInTransaction": 400,
     "WrongTransaction": 400,
     "AlreadyInTransaction": 400,
-    "BadRequest": 400,  # the emulator's own: nobody knows Thor's answer to a malformed body
+    "BadRequest": 400,  # the emulator's choice: Thor's answer to a malformed body is not documented
     "ChargeboxNotFree": 402,
     "APIKeyNotFound": 403,
     "RestAPINotEnabled": 403,
@@ -28,9 +28,10 @@ _STATUSES = {
 class ScriptedAnswer(msgspec.Struct, frozen=True):
     """One answer of the server, for `ThorEmulator.script` and `ThorEmulator.always`.
 
-    With `effect` the stop is handed to its chargebox first, if it is one that Thor would relay.
-    Then `delay` seconds pass, so that a client that gives up meanwhile has ended a charge without
-    knowing. `drop` aborts the connection in place of answering. `code` is only for the ledger.
+    With `effect`, the emulator first relays the stop to its chargebox, if Thor would relay it. Then
+    it waits `delay` seconds before it answers: a client that gives up in this time has ended a
+    charge without knowing. `drop` aborts the connection and sends no answer. `code` is recorded in
+    the ledger and has no other effect. Raises ValueError for a bad `status` or `delay`.
     """
 
     status: int = 200
@@ -43,9 +44,9 @@ class ScriptedAnswer(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not 100 <= self.status <= 999:
-            raise ValueError(f"status {self.status} is none of HTTP's: give 100 to 999")
+            raise ValueError(f"status {self.status} is no HTTP status: give 100 to 999")
         if not 0 <= self.delay < math.inf:
-            raise ValueError(f"delay {self.delay} is no time to wait: give seconds, 0 or more")
+            raise ValueError(f"delay {self.delay} is no duration: give seconds, 0 or more")
 
 
 def json_answer(content: object) -> ScriptedAnswer:
@@ -61,12 +62,12 @@ ERRORS = (REFUSALS["InternalServerError"], ScriptedAnswer(502), ScriptedAnswer(5
 RELAYED = ScriptedAnswer(200, b"{}", JSON, effect=True)
 
 
-def as_answer(given: ScriptedAnswer | int | str) -> ScriptedAnswer:
-    """A number is a bare status, a string a code of Thor's; ValueError for an unknown one."""
-    if isinstance(given, ScriptedAnswer):
-        return given
-    if isinstance(given, int):
-        return ScriptedAnswer(given)
-    if given not in REFUSALS:
-        raise ValueError(f"{given!r} is no code of Thor's: give one of {', '.join(REFUSALS)}")
-    return REFUSALS[given]
+def as_answer(answer: ScriptedAnswer | int | str) -> ScriptedAnswer:
+    """Converts a bare status or a Thor code to an answer. Raises ValueError for an unknown code."""
+    if isinstance(answer, ScriptedAnswer):
+        return answer
+    if isinstance(answer, int):
+        return ScriptedAnswer(answer)
+    if answer not in REFUSALS:
+        raise ValueError(f"{answer!r} is no Thor code: give one of {', '.join(REFUSALS)}")
+    return REFUSALS[answer]

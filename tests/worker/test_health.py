@@ -1,0 +1,31 @@
+"""The health file of the worker."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from thor_async.worker.health import write_health
+
+
+def test_the_file_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "health"
+    write_health(file, "running", 3)
+    with file.open("rb") as first:
+        write_health(file, "paused", 0)
+        # A reader that opened the file before still reads the complete old state.
+        assert msgspec.json.decode(first.read()) == {"state": "running", "in_hand": 3}
+    assert msgspec.json.decode(file.read_bytes()) == {"state": "paused", "in_hand": 0}
+    assert [path.name for path in tmp_path.iterdir()] == ["health"]
+
+
+def test_a_file_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_health(tmp_path / "missing" / "health", "running", 0)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "cannot write the health file: No such file or directory"
