@@ -1,7 +1,7 @@
 """What users would write to stop many charges, each way with as little code as it needs.
 
-`python -m benchmarks.contenders NAME ADDRESS LOOP` is one of them in a process of its own: for each
-number on standard input it stops that many charges, and prints as JSON what that took: `seconds`,
+`python -m benchmarks.contenders NAME ADDRESS LOOP` runs one of them in a process of its own. For
+each number on standard input it stops that many charges, and prints its cost as JSON: `seconds`,
 `cpu` seconds, and `peak_kib`, the most memory that it ever held.
 """
 
@@ -24,10 +24,10 @@ KEY = "key"
 HEADERS = {"Content-Type": "application/json", "X-Api-Key": KEY}
 
 Body = dict[str, Any]
-Took = dict[str, float]
+Cost = dict[str, float]
 Post = Callable[[Body], Awaitable[int]]
 Run = Callable[[int], Awaitable[int]]
-"""Stops so many charges, and says how many were answered 200."""
+"""Stops that number of charges, and returns how many were answered 200."""
 
 
 def bodies(count: int) -> Iterable[Body]:
@@ -38,7 +38,7 @@ def bodies(count: int) -> Iterable[Body]:
 
 
 async def pool(post: Post, count: int) -> int:
-    """The pool of workers that a user would write by hand."""
+    """A pool of workers, as a user would write it."""
     source, done = iter(bodies(count)), 0
 
     async def work() -> None:
@@ -129,7 +129,7 @@ async def gather(url: str) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def aiohttp_retry(url: str) -> AsyncIterator[Run]:
-    """Retries any 5xx by itself, and a POST too."""
+    """Its own retries cover any 5xx, of a POST too."""
     import aiohttp
     from aiohttp_retry import ExponentialRetry, RetryClient
 
@@ -149,7 +149,7 @@ async def aiohttp_retry(url: str) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def raising(url: str) -> AsyncIterator[Post]:
-    """A post over aiohttp for a decorator that retries: any status but 2xx and 3xx is raised."""
+    """Yields a post for a decorator that retries: it raises for any status but 2xx and 3xx."""
     import aiohttp
 
     async with aiohttp.ClientSession(headers=HEADERS) as session:
@@ -231,7 +231,7 @@ async def niquests(url: str) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def pyreqwest(url: str) -> AsyncIterator[Run]:
-    """Without retries; its HTTP is Rust's, and not under Python's lock."""
+    """Without retries; its HTTP is written in Rust, and does not hold Python's lock."""
     from pyreqwest.client import ClientBuilder
 
     async with ClientBuilder().default_headers(HEADERS).build() as client:
@@ -271,21 +271,21 @@ async def contend(name: str, url: str) -> None:
                 print(json.dumps(await timed(run, int(line))), flush=True)
 
 
-async def timed(run: Run, count: int) -> Took:
+async def timed(run: Run, count: int) -> Cost:
     started, cpu = time.perf_counter(), time.process_time()
     done = await run(count)
-    took = {
+    cost = {
         "seconds": time.perf_counter() - started,
         "cpu": time.process_time() - cpu,
         "peak_kib": peak_kib(),
     }
     if done != count:
         raise SystemExit(f"{count - done} of {count} were not answered 200")
-    return took
+    return cost
 
 
 def runner_of(loop: str) -> Callable[..., Any]:
-    """What runs a coroutine on that loop, one of `LOOPS`."""
+    """Returns the function that runs a coroutine on a loop, one of `LOOPS`."""
     if loop == "asyncio":
         return asyncio.run
     with extra():

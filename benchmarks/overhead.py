@@ -13,11 +13,15 @@ from typing import Any
 from unittest import mock
 
 import thor_async._client
-from thor_async import RetryPolicy, StopCharge, StopOutcome, ThorClient, ThorError, Verdict
+from thor_async import RetryPolicy, StopCharge, StopOutcome, ThorClient, Verdict
+from thor_async._config import check_key
 from thor_async._dispatch.dispatcher import Dispatcher
 from thor_async._dispatch.limiter import PriorityLimiter
-from thor_async._protocol.stop import Answer, Request, ask_stop, read_stop
-from thor_async._retry import RetryBudget, RetryLoop
+from thor_async._protocol.http_messages import Answer, Request
+from thor_async._protocol.stop import build_stop_request, parse_stop_answer
+from thor_async._retry import RetryBudget
+from thor_async._stop import RequestContext, RetryingRequest
+from thor_async._transport.deadlines import Deadlines
 
 from .report import Figure, arguments, extra, print_figures, print_table, write_json
 
@@ -38,55 +42,70 @@ class InstantTransport:
     async def close(self) -> None: ...
 
     async def send(
-        self, request: Request, key: str, scope: asyncio.Timeout, seconds: float
+        self, request: Request, key: str, seconds: float, deadlines: Deadlines
     ) -> Answer:
-        async with scope:
-            return OK
+        timeout = deadlines.start(seconds)
+        try:
+            async with timeout:
+                return OK
+        finally:
+            deadlines.finish(timeout)
 
 
 def encode() -> Request:
-    return ask_stop(URL, COMMAND)
+    return build_stop_request(URL, COMMAND)
 
 
 def read_outcome() -> StopOutcome:
-    error = read_stop(OK, SECRETS, 0.0)
+    error = parse_stop_answer(OK, SECRETS, 0.0)
     return StopOutcome(COMMAND, 0, Verdict.RELAYED, error, 1, 0.0, False)
 
 
-async def attempt() -> ThorError | None:
-    return None
+class Attempt(RetryingRequest):
+    """A request whose only try succeeds at once, without a dispatcher."""
+
+    async def attempt(self) -> bool:
+        self.attempts += 1
+        return self._record(None)
+
+
+async def succeed() -> None: ...
 
 
 @asynccontextmanager
 async def bare() -> AsyncIterator[Call]:
-    yield attempt
+    yield succeed
 
 
 @asynccontextmanager
 async def policy() -> AsyncIterator[Call]:
-    settings, budget = RetryPolicy(), RetryBudget()
-
-    class Trying(RetryLoop):
-        def attempt(self) -> Awaitable[ThorError | None]:
-            return attempt()
+    nothing: Any = None
+    context = RequestContext(nothing, check_key("key"), RetryPolicy(), RetryBudget(), 10.0)
 
     async def call() -> None:
-        await Trying(settings, budget).run()
+        request = Attempt(context, nothing, nothing, nothing, 0.0)
+        await request.attempt()
+        if request.error is not None:
+            await request.retry()
 
     yield call
 
 
 @asynccontextmanager
 async def permit() -> AsyncIterator[Call]:
-    lane = Dispatcher(PriorityLimiter(32), is_batch=True, give_up_after=60.0)
+    dispatcher = Dispatcher(PriorityLimiter(32), is_batch=True, give_up_after=60.0)
     until = asyncio.get_running_loop().time() + 3600
 
-    async def request(scope: asyncio.Timeout, seconds: float) -> ThorError | None:
-        async with scope:
-            return None
+    async def call() -> None:
+        if dispatcher.try_acquire(until):
+            timeout = dispatcher.deadlines.start(10.0)
+            async with timeout:
+                await succeed()
+            dispatcher.deadlines.finish(timeout)
+            dispatcher.release(None, 0)
 
-    yield lambda: lane.send(request, until, 10.0)
-    lane.close()
+    yield call
+    dispatcher.close()
 
 
 @asynccontextmanager
@@ -134,7 +153,7 @@ def layers(us: dict[str, float]) -> dict[str, float]:
     return {
         "encode": us["encode"],
         "policy on success": us["policy"] - us["bare"],
-        "permit and lane": us["permit"] - us["bare"],
+        "permit and dispatcher": us["permit"] - us["bare"],
         "outcome": us["outcome"],
         "a whole single call": us["single"],
         "fan-out, a command": us["stream"] - us["single"],

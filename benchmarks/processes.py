@@ -1,26 +1,31 @@
-"""Parts of a benchmark in processes of their own, and what a process has used."""
+"""Runs parts of a benchmark in processes of their own, and measures the memory of a process."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 
 class Process:
-    """A module of this package at work, which says one line of JSON at its start and for each ask.
+    """A module of this package that prints a line of JSON at its start and for each `ask`.
 
-    Used with `with`; ended, whatever it does, when that is left.
+    Leaving its `with` kills it. `environment` is added to that of this process.
     """
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(
+        self, name: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._name = name
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"benchmarks.{name}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
             text=True,
         )
 
@@ -46,9 +51,9 @@ class Process:
 
 
 def peak_kib() -> int:
-    """The most memory that this process ever held. Linux only.
+    """Returns the most memory that this process ever held. Linux only.
 
-    Not `ru_maxrss`: a child starts with what its parent held.
+    `ru_maxrss` will not do: a child starts with that of its parent.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])

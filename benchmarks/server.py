@@ -1,8 +1,8 @@
 """The server to measure against: as little as HTTP allows, in a process of its own.
 
-`python -m benchmarks.server` prints its address, as JSON. A request's latency and status are drawn
-in the order of arrival from a generator with a seed; `GET /stats` says what was drawn and what it
-cost.
+`python -m benchmarks.server` prints its address as JSON. It draws the latency and the status of
+each request, in the order of arrival, from a generator with a seed. `GET /stats` returns what was
+drawn and the CPU time of the process.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import contextlib
 import json
 import math
 import random
+import ssl
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 from .processes import Process
@@ -33,7 +36,7 @@ LATENCIES: dict[str, Callable[[random.Random], float]] = {
 
 
 class Draws:
-    """What the server decided for each request since the last look, in order of arrival."""
+    """Draws latency and status of each request, and keeps the latencies until the next `stats`."""
 
     def __init__(self, latency: str, failing: float) -> None:
         self._draw = LATENCIES[latency]
@@ -56,7 +59,7 @@ class Draws:
 
 
 class Connection(asyncio.Protocol):
-    """Answers each request that has arrived whole, one at a time: nobody pipelines."""
+    """Answers each request that has arrived whole, one at a time: no client pipelines."""
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
@@ -82,7 +85,7 @@ class Connection(asyncio.Protocol):
             self._write(answer)
 
     def _write(self, answer: bytes) -> None:
-        # A client may have gone away meanwhile, and uvloop does not take that lightly.
+        # The client may have closed the connection meanwhile: uvloop would log a warning.
         if not self._transport.is_closing():
             self._transport.write(answer)
 
@@ -92,44 +95,67 @@ def _content_length(head: bytes) -> int:
     return int(rest.partition(b"\r\n")[0]) if found else 0
 
 
-async def serve(latency: str, failing: float) -> None:
+def issue_certificate(authority_file: Path) -> ssl.SSLContext:
+    """Returns the server's TLS context, and writes the certificate of its authority to the file."""
+    with extra():
+        import trustme
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(authority_file))
+    return context
+
+
+async def serve(latency: str, failing: float, tls: ssl.SSLContext | None) -> None:
     draws = Draws(latency, failing)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(draws), "127.0.0.1", 0, backlog=1024)
-    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await loop.create_server(
+        lambda: Connection(draws), "127.0.0.1", 0, backlog=1024, ssl=tls
+    )
+    scheme = "https" if tls else "http"
+    address = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     print(json.dumps(address), flush=True)
     await server.serve_forever()
 
 
 class Server:
-    """A running server, as its user sees it."""
+    """A running server. `environment` is for its clients: with TLS it names the authority."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, authority_file: Path | None) -> None:
         self.base_url = base_url
+        self.environment = {"SSL_CERT_FILE": str(authority_file)} if authority_file else {}
+        self._tls = ssl.create_default_context(cafile=authority_file) if authority_file else None
 
     def stats(self) -> dict[str, Any]:
-        """CPU seconds since its start, and the latencies that it drew since the last look."""
-        with urllib.request.urlopen(f"{self.base_url}/stats") as response:
+        """Returns its CPU seconds since it started, and the latencies drawn since the last call."""
+        with urllib.request.urlopen(f"{self.base_url}/stats", context=self._tls) as response:
             stats: dict[str, Any] = json.load(response)
         return stats
 
 
 @contextlib.contextmanager
-def running(latency: str = "none", failing: float = 0.0) -> Iterator[Server]:
-    """A server in a process of its own, for as long as the block lasts."""
-    with Process("server", "--latency", latency, "--failing", str(failing)) as process:
-        yield Server(process.read())
+def running(latency: str = "none", failing: float = 0.0, *, tls: bool = False) -> Iterator[Server]:
+    """Runs a server in a process of its own, for as long as the block lasts."""
+    arguments = ["--latency", latency, "--failing", str(failing)]
+    with tempfile.TemporaryDirectory() as directory:
+        authority_file = Path(directory, "authority.pem") if tls else None
+        if authority_file:
+            arguments += ["--tls", str(authority_file)]
+        with Process("server", *arguments) as process:
+            yield Server(process.read(), authority_file)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", choices=LATENCIES, default="none")
     parser.add_argument("--failing", type=float, default=0.0, help="share of 503")
+    parser.add_argument("--tls", type=Path, metavar="FILE", help="write the authority there")
     args = parser.parse_args()
     with extra():
         import uvloop
+    tls = issue_certificate(args.tls) if args.tls else None
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(args.latency, args.failing))
+        uvloop.run(serve(args.latency, args.failing, tls))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Stops a second, beside what users would otherwise write: `python -m benchmarks.throughput`.
 
-Every contender has a process of its own and takes its turn, in short chunks, against the same
-server, so that the noise of the machine meets all alike; ratios are of chunks of the same round. A
-process is up to a tenth faster or slower for all its life, by where its memory lies: so all of them
-are started anew for each heat.
+Plain, and over TLS as Thor is. Each contender has a process of its own and takes its turn, in short
+chunks, against the same server, so that the noise of the machine is shared; a ratio compares chunks
+of one round. A process is up to a tenth faster or slower for all its life, which depends on where
+its memory lies, so each heat starts all of them anew.
 """
 
 from __future__ import annotations
@@ -11,41 +11,45 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from contextlib import ExitStack
-from typing import Any
+from itertools import product
 
 from . import server
-from .contenders import CONTENDERS, IN_FLIGHT, LOOPS, Took
+from .contenders import CONTENDERS, IN_FLIGHT, LOOPS, Cost
 from .processes import Process
 from .report import Figure, arguments, print_figures, print_table, quartiles, spread, write_json
 
-RETRYING = ("aiohttp_retry", "aiohttp_tenacity", "aiohttp_stamina")
-# It takes longer than all others together, so it is in the first round of each heat only. (In a
-# shorter chunk it would be slower than it is: its pool looks at every idle connection.)
+OVER_TLS = ("library", "tuned", "aiohttp_retry")
+# It takes longer than all others together, so it is in the first round of each heat only. (A
+# shorter chunk would make it slower: its pool looks at every idle connection.)
 SLOW = "httpx_tenacity"
 
-Chunks = dict[str, list[Took]]
+Chunks = dict[str, list[Cost]]
 
 
-def take_turn(contender: Process, thor: server.Server, count: int) -> Took:
-    """One chunk: what it took of the contender, and of the server meanwhile."""
-    contender.ask(IN_FLIGHT)  # opens again what has been idle for too long
+def take_turn(contender: Process, thor: server.Server, count: int) -> Cost:
+    """Runs one chunk, and returns its cost to the contender and to the server."""
+    contender.ask(IN_FLIGHT)  # opens the connections again that were idle for too long
     before = thor.stats()["cpu"]
-    took: Took = contender.ask(count)
-    served = thor.stats()["cpu"] - before
+    cost: Cost = contender.ask(count)
+    server_cpu = thor.stats()["cpu"] - before
     return {
-        "rate": count / took["seconds"],
-        "cpu_us": took["cpu"] / count * 1e6,
-        "peak_mib": took["peak_kib"] / 1024,
-        "server_share": served / took["seconds"],
+        "rate": count / cost["seconds"],
+        "cpu_us": cost["cpu"] / count * 1e6,
+        "peak_mib": cost["peak_kib"] / 1024,
+        "server_share": server_cpu / cost["seconds"],
     }
 
 
-def run_heat(names: list[str], loop: str, rounds: int, chunk: int, chunks: Chunks) -> None:
-    """Adds the chunks of one life of all processes."""
+def run_heat(
+    names: list[str], loop: str, rounds: int, chunk: int, chunks: Chunks, *, tls: bool
+) -> None:
+    """Adds the chunks of one heat."""
     with ExitStack() as stack:
-        thor = stack.enter_context(server.running())
+        thor = stack.enter_context(server.running(tls=tls))
         processes = {
-            name: stack.enter_context(Process("contenders", name, thor.base_url, loop))
+            name: stack.enter_context(
+                Process("contenders", name, thor.base_url, loop, environment=thor.environment)
+            )
             for name in names
         }
         for process in processes.values():
@@ -54,28 +58,30 @@ def run_heat(names: list[str], loop: str, rounds: int, chunk: int, chunks: Chunk
             number = len(chunks["library"])
             for name in random.sample(names, len(names)):
                 if name != SLOW or turn == 0:
-                    took = take_turn(processes[name], thor, chunk)
-                    chunks[name].append({"round": number, **took})
+                    cost = take_turn(processes[name], thor, chunk)
+                    chunks[name].append({"round": number, **cost})
 
 
-def measure(names: list[str], loop: str, heats: int, rounds: int, chunk: int) -> Chunks:
+def measure(
+    names: list[str], loop: str, heats: int, rounds: int, chunk: int, *, tls: bool
+) -> Chunks:
     chunks: Chunks = defaultdict(list)
     for _ in range(heats):
-        run_heat(names, loop, rounds, chunk, chunks)
+        run_heat(names, loop, rounds, chunk, chunks, tls=tls)
     return chunks
 
 
 def ratios(chunks: Chunks, name: str) -> list[float]:
-    """The library's rate over that contender's, round by round."""
-    library = {took["round"]: took["rate"] for took in chunks["library"]}
-    return [library[took["round"]] / took["rate"] for took in chunks[name]]
+    """Returns the library's rate divided by the contender's, for each round."""
+    library = {cost["round"]: cost["rate"] for cost in chunks["library"]}
+    return [library[cost["round"]] / cost["rate"] for cost in chunks[name]]
 
 
 def summarize(chunks: Chunks) -> list[list[str]]:
-    """A row for each contender, the fastest first."""
+    """Returns a row for each contender, the fastest first."""
 
     def median(name: str, key: str) -> float:
-        return quartiles([took[key] for took in chunks[name]])[1]
+        return quartiles([cost[key] for cost in chunks[name]])[1]
 
     return [
         [
@@ -84,51 +90,61 @@ def summarize(chunks: Chunks) -> list[list[str]]:
             f"{quartiles(ratios(chunks, name))[1]:.2f}",
             spread(ratios(chunks, name)),
             f"{median(name, 'cpu_us'):.0f}",
-            f"{max(took['peak_mib'] for took in chunks[name]):.0f}",
+            f"{max(cost['peak_mib'] for cost in chunks[name]):.0f}",
             f"{median(name, 'server_share'):.0%}",
         ]
         for name in sorted(chunks, key=lambda name: quartiles(ratios(chunks, name))[1])
     ]
 
 
-def find_figures(loop: str, chunks: Chunks) -> list[Figure]:
-    """The figures to reach, as far as their contenders ran."""
-    medians = {name: quartiles(ratios(chunks, name))[1] for name in chunks}
-    peers = [medians[name] for name in RETRYING if name in medians]
-    measured = {
-        "tuned raw aiohttp pool": (0.95, medians.get("tuned")),
-        "naive raw aiohttp pool": (1.00, medians.get("naive")),
-        "best retrying peer on aiohttp": (1.25, min(peers, default=None)),
-        "httpx with tenacity": (8.0, medians.get("httpx_tenacity")),
+def find_figures(loop: str, chunks: Chunks, *, tls: bool = False) -> list[Figure]:
+    """Returns the figures to reach, as far as their contenders ran."""
+    on_asyncio = loop == "asyncio"
+    to_reach = {
+        "tuned": ("tuned raw aiohttp pool", (1.10 if tls else 1.15) if on_asyncio else 1.00),
+        "naive": ("naive raw aiohttp pool", 1.00),
+        "aiohttp_retry": ("aiohttp-retry", 1.25 if on_asyncio else 1.10),
+        "httpx_tenacity": ("httpx with tenacity", 8.0),
     }
+    where = f"{loop}, TLS" if tls else loop
     return [
-        Figure(f"throughput, library / {name} ({loop})", limit, ratio, at_least=True)
-        for name, (limit, ratio) in measured.items()
-        if ratio is not None
+        Figure(
+            f"throughput, library / {title} ({where})",
+            limit,
+            quartiles(ratios(chunks, name))[1],
+            at_least=True,
+        )
+        for name, (title, limit) in to_reach.items()
+        if name in chunks
     ]
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--heats", type=int, default=8, help="lives of all processes")
+    parser.add_argument("--heats", type=int, default=8, help="times that all processes start")
     parser.add_argument("--rounds", type=int, default=4, help="turns of each in a heat")
     parser.add_argument("--chunk", type=int, default=500, help="requests in one turn")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME")
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=LOOPS)
     args = parser.parse_args()
-    names = [name for name in CONTENDERS if not args.only or name in {*args.only, "library"}]
-    results: dict[str, Any] = {}
+    chosen = [name for name in CONTENDERS if not args.only or name in {*args.only, "library"}]
+    results: dict[bool, dict[str, Chunks]] = {False: {}, True: {}}
     figures: list[Figure] = []
-    for loop in args.loops:
-        results[loop] = measure(names, loop, args.heats, args.rounds, args.chunk)
-        figures += find_figures(loop, results[loop])
-        print(f"\n{loop}, {IN_FLIGHT} in flight: {args.heats} heats of {args.rounds} rounds")
+    for tls, loop in product((False, True), args.loops):
+        names = [name for name in chosen if name in OVER_TLS or not tls]
+        chunks = measure(names, loop, args.heats, args.rounds, args.chunk, tls=tls)
+        results[tls][loop] = chunks
+        figures += find_figures(loop, chunks, tls=tls)
+        where = f"{loop}, TLS" if tls else loop
+        print(f"\n{where}, {IN_FLIGHT} in flight: {args.heats} heats of {args.rounds} rounds")
         print_table(
             ["", "a second", "library/it", "quartiles", "CPU us", "peak MiB", "server's CPU"],
-            summarize(results[loop]),
+            summarize(chunks),
         )
     print_figures(figures)
-    write_json(args.json, {"figures": figures, "chunks": results})
+    write_json(
+        args.json, {"figures": figures, "chunks": results[False], "tls_chunks": results[True]}
+    )
 
 
 if __name__ == "__main__":

@@ -119,6 +119,13 @@ async def _leaves_nothing_behind() -> AsyncIterator[None]:
     assert not complaints
 
 
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Returns once `condition()` is true; the limit only ends a test that would hang."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 def shown(error: BaseException) -> str:
     """Everything of an exception that anyone could be shown, with its whole chain."""
     return "".join([repr(error), str(error), *traceback.format_exception(error)])

@@ -13,7 +13,8 @@ import msgspec
 
 import thor_async._client
 from thor_async import NotSentError, ResponseTimeout, StopCharge, ThorClient, ThorError
-from thor_async._protocol.stop import Answer, Request
+from thor_async._protocol.http_messages import Answer, Request
+from thor_async._transport.deadlines import Deadlines
 
 Reply = Callable[[StopCharge, float], Answer | ThorError | None]
 
@@ -47,14 +48,15 @@ class FakeTransport:
     async def close(self) -> None: ...
 
     async def send(
-        self, request: Request, key: str, scope: asyncio.Timeout, seconds: float
+        self, request: Request, key: str, seconds: float, deadlines: Deadlines
     ) -> Answer | ThorError:
         loop = asyncio.get_running_loop()
         command = msgspec.json.decode(request.body or b"", type=StopCharge)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        timeout = deadlines.start(seconds)
         try:
-            async with scope:
+            async with timeout:
                 answer = self.reply(command, loop.time())
                 if not isinstance(answer, NotSentError) and not self.is_forgetful:
                     self.requests.append((loop.time(), command))
@@ -66,6 +68,7 @@ class FakeTransport:
         except TimeoutError:
             return ResponseTimeout("no answer in time")
         finally:
+            deadlines.finish(timeout)
             self.in_flight -= 1
         assert answer is not None
         return answer

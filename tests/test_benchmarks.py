@@ -143,7 +143,7 @@ def test_what_a_layer_adds() -> None:
     assert overhead.layers({name: float(cost) for name, cost in us.items()}) == {
         "encode": 1,
         "policy on success": 3,
-        "permit and lane": 7,
+        "permit and dispatcher": 7,
         "outcome": 3,
         "a whole single call": 20,
         "fan-out, a command": 11,

@@ -39,10 +39,12 @@ def unverified(*, mode: ssl.VerifyMode) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("key", ["k", KEY, "!", "~", "".join(map(chr, range(0x21, 0x7F)))])
 def test_a_printable_key_is_taken_as_it_is(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_key(key)() == key
-    assert resolve_key(lambda: key)() == key
     monkeypatch.setenv("THOR_API_KEY", key)
-    assert resolve_key(None)() == key
+    for source in (key, lambda: key, None):
+        resolved = resolve_key(source)
+        current = resolved if isinstance(resolved, str) else resolved()
+        assert current == key
+        assert key == "***" or repr(current) == repr([current])[1:-1] == "'***'"
 
 
 BLANKS = (
@@ -76,6 +78,7 @@ def test_a_bad_key_is_refused_when_the_client_is_built(key: Any, message: str) -
 @pytest.mark.parametrize(("key", "message"), BAD_KEYS)
 def test_the_bad_key_of_a_callable_is_refused_when_it_is_used(key: Any, message: str) -> None:
     take = resolve_key(lambda: key)
+    assert callable(take)
     with pytest.raises(ValueError, match="API key") as caught:
         take()
     assert str(caught.value) == message
@@ -98,12 +101,13 @@ def test_without_a_key_the_cure_is_named() -> None:
     with pytest.raises(ValueError, match=message):
         ThorClient()
     with pytest.raises(ValueError, match=message):
-        resolve_key(lambda: None)()  # type: ignore[arg-type, return-value]
+        resolve_key(lambda: None)()  # type: ignore[arg-type, operator, return-value]
 
 
 def test_a_callable_is_asked_each_time_and_not_before() -> None:
     keys = iter(["one", "two"])
     take = resolve_key(lambda: next(keys))
+    assert callable(take)
     assert (take(), take()) == ("one", "two")
 
 

@@ -33,7 +33,7 @@ from thor_async import (
     ThorClient,
     ThorError,
 )
-from thor_async._protocol.stop import Answer
+from thor_async._protocol.http_messages import Answer
 from thor_async._telemetry.emitter import CallReporter
 from thor_async.emulator import ThorEmulator
 
@@ -375,7 +375,7 @@ async def test_nothing_is_built_for_a_stop_that_nobody_watches(
     with (
         thor.installed(),
         mock.patch.object(
-            CallReporter, "_where", autospec=True, side_effect=CallReporter._where
+            CallReporter, "_command_fields", autospec=True, side_effect=CallReporter._command_fields
         ) as built,
     ):
         async with thor.client(on_event=on_event) as client:

@@ -18,8 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 import thor_async
-from tests.conftest import KEY, TAG
-from tests.emulator.test_chargers import patiently
+from tests.conftest import KEY, TAG, wait_until
 from tests.recipes import aiohttp_app
 from thor_async import NotSentError, StopCharge, ThorClient
 from thor_async.emulator import Charge, Notifications, ThorEmulator
@@ -99,10 +98,10 @@ async def test_a_site_by_its_name(emulator: ThorEmulator, monkeypatch: pytest.Mo
     for name in ("box-1", "box-2", "other"):
         emulator.start_charge(name, 1)
     emulator.start_charge("box-3", 1, mode="api")
-    listed = emulator._chargebox
+    listed = emulator._chargebox_item
     aliases = {"other": "Torino 1"}
     monkeypatch.setattr(
-        emulator, "_chargebox", lambda name: listed(name) | {"alias": aliases.get(name, "Milano 3")}
+        emulator, "_chargebox_item", lambda name: listed(name) | {"alias": aliases.get(name, "Milano 3")}
     )
     async with ThorClient(KEY, base_url=emulator.base_url) as thor:
         names = await perform("startswith", thor=thor, StopCharge=StopCharge)
@@ -148,7 +147,7 @@ async def test_the_web_app_stops_what_the_list_hides(
     async with ThorClient(KEY, base_url=emulator.base_url) as thor:
         hidden = [charge for charge in await thor.running_charges() if charge.id_tag is None]
     assert len(hidden) == 120
-    await patiently(lambda: len(receiver.kept) == len(charges))
+    await wait_until(lambda: len(receiver.kept) == len(charges))
     site = {charge.chargebox for charge in charges}
     done, untagged = await aiohttp_app.stop_site(receiver.app, site)
     stopped = [c for c in done if c.state == "stopped"]
@@ -166,7 +165,7 @@ async def test_the_web_app_names_what_it_cannot_stop(
     emulator.notifications = telling
     charges = start_charges(emulator, 20)
     emulator.start_charge("elsewhere", 1)
-    await patiently(lambda: len(receiver.kept) == len(charges) + 1)
+    await wait_until(lambda: len(receiver.kept) == len(charges) + 1)
     site = {charge.chargebox for charge in (missed, *charges)}
     done, untagged = await aiohttp_app.stop_site(receiver.app, site)
     assert [charge.transaction for charge in untagged] == [missed.transaction]

@@ -16,8 +16,7 @@ from fastapi import Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
 
 import thor_async
-from tests.conftest import KEY, TAG, Rests
-from tests.emulator.test_chargers import patiently
+from tests.conftest import KEY, TAG, Rests, wait_until
 from tests.recipes import aiohttp_app, fastapi_app, litestar_app, serving
 from tests.recipes.answers import http_status
 from tests.recipes.serving import Serve, Served
@@ -194,26 +193,26 @@ class Held:
     def __init__(self, emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
         self.emulator = emulator
         self.gate = asyncio.Event()
-        monkeypatch.setattr(emulator, "_latency", lambda dice: self.gate.wait())
+        monkeypatch.setattr(emulator, "_wait_latency", lambda rng: self.gate.wait())
 
     async def asked(self, url: str) -> asyncio.Task[tuple[int, Any, dict[str, str]]]:
         """A browser that waits for the answer; Thor has the request."""
         browser = asyncio.create_task(post(url))
-        await patiently(lambda: self.emulator.ledger.requests)
+        await wait_until(lambda: self.emulator.ledger.requests)
         return browser
 
     async def release(self) -> int | None:
         """Thor acts; what its client was told, None if that had left."""
         [request] = self.emulator.ledger.requests
         self.gate.set()
-        await patiently(lambda: not self.emulator._handlers)
+        await wait_until(lambda: not self.emulator._handlers)
         assert request.effect
         return request.status
 
     async def client_has_left(self) -> None:
-        server = self.emulator._started().server
+        server = self.emulator._require_runner().server
         assert server is not None
-        await patiently(lambda: not serving.connected(server))
+        await wait_until(lambda: not serving.connected(server))
 
 
 @pytest.fixture
@@ -226,7 +225,7 @@ async def test_a_shutdown_lets_a_stop_finish(serve: Serve, held: Held) -> None:
     async with serve() as served:
         browser = await held.asked(f"{served.url}/stop")
         ended = served.shut_down()
-        await patiently(lambda: served.listener.fileno() < 0)
+        await wait_until(lambda: served.listener.fileno() < 0)
         assert await held.release() == 200
         assert (await browser)[0] == 202
         await ended
@@ -237,7 +236,7 @@ async def test_a_shutdown_lets_a_stop_finish(serve: Serve, held: Held) -> None:
 async def leave(browser: asyncio.Task[Any], served: Served) -> None:
     browser.cancel()
     await asyncio.wait([browser])
-    await patiently(lambda: not served.browsers())
+    await wait_until(lambda: not served.browsers())
 
 
 def watched_fastapi(**settings: Any) -> AbstractAsyncContextManager[Served]:
@@ -301,4 +300,4 @@ async def test_a_shield_outlasts_uvicorns_patience(
         assert (await browser)[0] == 500
         assert await held.release() == 200
         await ended
-    await patiently(lambda: not stops)
+    await wait_until(lambda: not stops)

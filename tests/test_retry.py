@@ -33,7 +33,9 @@ from thor_async import (
     UnexpectedResponse,
     Verdict,
 )
-from thor_async._retry import RetryBudget, RetryLoop
+from thor_async._config import check_key
+from thor_async._retry import RetryBudget
+from thor_async._stop import RequestContext, RetryingRequest
 
 properties = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -57,37 +59,51 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
 EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
 
 
-class Script(RetryLoop, kw_only=True):
-    """One call whose tries end as scripted, counted as every subclass of `Tries` counts them."""
+class Script(RetryingRequest, kw_only=True):
+    """One request whose tries end as scripted; what it counts and decides is the real thing."""
 
     ends: Sequence[ThorError | None]
     seconds_left: Callable[[], float] = lambda: math.inf
     made: int = 0
 
-    async def attempt(self) -> ThorError | None:
+    async def attempt(self) -> bool:
         end = self.ends[self.made]
         self.made += 1
         if not (isinstance(end, NotSentError) and end.reason in NEVER_BEGUN):
             self.attempts += 1
         await asyncio.sleep(0)
-        return end
+        return self._record(end)
 
-    async def rest(self, seconds: float) -> None:
-        await self.policy.sleep(seconds)
+    async def backoff(self, seconds: float) -> None:
+        await self.context.policy.sleep(seconds)
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         return self.seconds_left()
 
-    async def ended(self) -> RetryLoop:
-        await self.run()
+    async def run(self) -> Script:
+        await self.attempt()
+        if self.error is not None:
+            await self.retry()
         return self
+
+
+def make_script(
+    ends: Sequence[ThorError | None],
+    policy: RetryPolicy,
+    budget: RetryBudget,
+    kind: type[Script] = Script,
+    **more: Any,
+) -> Script:
+    nothing: Any = None
+    context = RequestContext(nothing, check_key("key"), policy, budget, 10.0)
+    return kind(context, nothing, nothing, nothing, math.inf, ends=ends, **more)
 
 
 def script(
     words: str, policy: RetryPolicy, budget: RetryBudget | None = None, **more: Any
 ) -> Script:
     ends = [ENDS[word]() for word in words.split()]
-    return Script(policy, budget or RetryBudget(), ends=ends, **more)
+    return make_script(ends, policy, budget or RetryBudget(), **more)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +143,7 @@ async def test_by_default_only_a_5xx_is_retried(
     words: str, last: int, attempts: int, maybe_applied: bool, asked: list[float], rests: Rests
 ) -> None:
     call = script(words, rests.policy())
-    tries = await call.ended()
+    tries = await call.run()
     assert tries.error is call.ends[last]
     assert (tries.attempts, tries.maybe_applied) == (attempts, maybe_applied)
     assert call.made == len(call.ends)
@@ -166,7 +182,7 @@ async def test_by_request_more_is_retried(
     words: str, last: int, attempts: int, maybe_applied: bool, asked: list[float], rests: Rests
 ) -> None:
     call = script(words, rests.policy(**EVERYTHING))
-    tries = await call.ended()
+    tries = await call.run()
     assert tries.error is call.ends[last]
     assert (tries.attempts, tries.maybe_applied) == (attempts, maybe_applied)
     assert call.made == len(call.ends)
@@ -186,19 +202,19 @@ def test_the_policy_says_which_errors_are_retried(
     options: dict[str, Any], by_request: set[type[ThorError]]
 ) -> None:
     policy = RetryPolicy(**options)
-    retried = {error_class for error_class in CLASSES if policy.retries(error_class())}
+    retried = {error_class for error_class in CLASSES if policy.should_retry(error_class())}
     assert retried == {ServerError, InternalServerError} | by_request
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_of_what_was_never_sent_only_connect_and_dns_are_retried(reason: str) -> None:
     error = NotSentError(reason=reason)
-    assert RetryPolicy(retry_not_sent=True).retries(error) is (reason in ("connect", "dns"))
-    assert not RetryPolicy(retry_throttled=True).retries(error)
+    assert RetryPolicy(retry_not_sent=True).should_retry(error) is (reason in ("connect", "dns"))
+    assert not RetryPolicy(retry_throttled=True).should_retry(error)
 
 
 def test_a_success_is_not_retried() -> None:
-    assert not RetryPolicy(**EVERYTHING).retries(None)
+    assert not RetryPolicy(**EVERYTHING).should_retry(None)
 
 
 @pytest.mark.parametrize(("max_attempts", "attempts"), [(1, 1), (2, 2), (5, 5)])
@@ -207,7 +223,7 @@ async def test_max_attempts_counts_the_first_try(
 ) -> None:
     budget = RetryBudget()
     call = script("500 " * 5, rests.policy(max_attempts=max_attempts), budget)
-    tries = await call.ended()
+    tries = await call.run()
     assert (tries.attempts, call.made) == (attempts, attempts)
     assert tries.error is call.ends[attempts - 1]
     assert rests.asked == [0.5, 1.0, 2.0, 4.0][: attempts - 1]
@@ -234,7 +250,7 @@ async def test_no_sleep_goes_past_the_time_left(
 ) -> None:
     budget = RetryBudget()
     call = script(words, rests.policy(), budget, seconds_left=lambda: left)
-    tries = await call.ended()
+    tries = await call.run()
     assert rests.asked == asked
     assert tries.error is call.ends[len(asked)]
     succeeded = tries.error is None
@@ -244,7 +260,7 @@ async def test_no_sleep_goes_past_the_time_left(
 async def test_the_time_left_is_asked_anew_before_each_retry(rests: Rests) -> None:
     left = iter([10.0, 0.7])
     call = script("500 500 200", rests.policy(), seconds_left=lambda: next(left))
-    assert (await call.ended()).attempts == 2
+    assert (await call.run()).attempts == 2
     assert rests.asked == [0.5]
 
 
@@ -254,7 +270,7 @@ def spent(fifths: int) -> RetryBudget:
     for _ in range(100):
         assert budget.take()
     for _ in range(fifths):
-        budget.give_back(attempts=1)
+        budget.record_success(attempts=1)
     return budget
 
 
@@ -267,7 +283,7 @@ async def test_an_empty_budget_ends_the_call_now_with_its_error(
 ) -> None:
     budget = spent(fifths)
     call = script("500 500 500", rests.policy(), budget)
-    tries = await call.ended()
+    tries = await call.run()
     assert (tries.attempts, tries.error) == (attempts, call.ends[attempts - 1])
     assert len(rests.asked) == attempts - 1
     assert budget.tokens == left
@@ -275,7 +291,7 @@ async def test_an_empty_budget_ends_the_call_now_with_its_error(
 
 async def test_an_empty_budget_delays_no_first_try(rests: Rests) -> None:
     budget = spent(0)
-    tries = await script("200", rests.policy(), budget).ended()
+    tries = await script("200", rests.policy(), budget).run()
     assert (tries.error, tries.attempts, rests.asked) == (None, 1, [])
     assert budget.tokens == 0.2
 
@@ -304,14 +320,14 @@ async def test_what_one_call_takes_and_gives_back(words: str, tokens: float, res
 def test_a_budget_starts_full_and_holds_no_more() -> None:
     budget = RetryBudget()
     assert budget.tokens == 100.0
-    budget.give_back(attempts=1)
-    budget.give_back(attempts=2)
+    budget.record_success(attempts=1)
+    budget.record_success(attempts=2)
     assert budget.tokens == 100.0
     assert budget.take()
     assert budget.tokens == 99.0
-    budget.give_back(attempts=1)
+    budget.record_success(attempts=1)
     assert budget.tokens == 99.2
-    budget.give_back(attempts=3)
+    budget.record_success(attempts=3)
     assert budget.tokens == 100.0
 
 
@@ -319,7 +335,7 @@ def test_a_budget_of_less_than_one_token_is_empty() -> None:
     budget = spent(4)
     assert not budget.take()
     assert budget.tokens == 0.8
-    budget.give_back(attempts=1)
+    budget.record_success(attempts=1)
     assert budget.take()
     assert budget.tokens == 0.0
 
@@ -335,7 +351,7 @@ def test_a_budget_is_exact_and_stays_within_0_and_100(steps: list[str], full: bo
             assert budget.take() is affordable
             tokens -= affordable
         else:
-            budget.give_back(attempts=1 if step == "clean" else 2)
+            budget.record_success(attempts=1 if step == "clean" else 2)
             tokens = min(Fraction(100), tokens + (Fraction(1, 5) if step == "clean" else 1))
         assert 0 <= budget.tokens <= 100
         assert budget.tokens == float(tokens)
@@ -368,11 +384,11 @@ async def test_whatever_happens_a_call_keeps_its_promises(
     rests, budget = Rests(), spent(fifths)
     policy = rests.policy(**options)
     call = script(" ".join(words), policy, budget)
-    tries = await call.ended()
+    tries = await call.run()
     made = call.ends[: call.made]
     assert 1 <= call.made == len(rests.asked) + 1 <= policy.max_attempts
     assert tries.error in made
-    assert all(policy.retries(end) for end in made[:-1])
+    assert all(policy.should_retry(end) for end in made[:-1])
     assert 0 <= budget.tokens <= 100
     assert tries.maybe_applied is any(
         end is not None and end.verdict is Verdict.INDETERMINATE for end in made
@@ -410,7 +426,7 @@ def test_a_wait_is_full_jitter_below_a_doubling_limit(
         drawn.append((low, high))
         return 0.0625
 
-    assert RetryPolicy(random=draw, **settings).wait(retry, ServerError()) == 0.0625
+    assert RetryPolicy(random=draw, **settings).delay(retry, ServerError()) == 0.0625
     assert drawn == [(0, most)]
 
 
@@ -423,13 +439,13 @@ def test_retry_after_is_a_lower_bound_of_the_wait(
     error_class: type[ThorError], retry_after: float | None, wait: float
 ) -> None:
     policy = RetryPolicy(random=lambda low, high: high / 2)
-    assert policy.wait(1, error_class(retry_after=retry_after)) == wait
+    assert policy.delay(1, error_class(retry_after=retry_after)) == wait
 
 
 def test_a_wait_needs_no_answer() -> None:
     policy = RetryPolicy(random=lambda low, high: high)
-    assert policy.wait(1, NotSentError()) == 0.5
-    assert policy.wait(1, None) == 0.5
+    assert policy.delay(1, NotSentError()) == 0.5
+    assert policy.delay(1, None) == 0.5
 
 
 def test_the_defaults_are_as_promised() -> None:
@@ -481,7 +497,7 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
     budget = RetryBudget()
     asked: dict[int, list[float]] = {}
 
-    async def call(number: int) -> tuple[Script, RetryLoop]:
+    async def call(number: int) -> tuple[Script, Script]:
         asked[number] = []
 
         async def rest(seconds: float) -> None:
@@ -494,8 +510,8 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
             ServerError(f"{number}.{n}", retry_after=number + n / 10) for n in range(retries)
         ]
         own = msgspec.structs.replace(policy, sleep=rest)
-        one = Script(own, budget, ends=[*ends, NotInTransaction(f"{number}")])
-        return one, await one.ended()
+        one = make_script([*ends, NotInTransaction(f"{number}")], own, budget)
+        return one, await one.run()
 
     for number, (one, tries) in enumerate(await asyncio.gather(*map(call, range(50)))):
         assert tries.error is one.ends[-1]
@@ -513,14 +529,14 @@ async def test_what_an_attempt_raises_propagates_at_once(
     thrown = failure()
 
     class Raising(Script):
-        async def attempt(self) -> ThorError | None:
-            end = await super().attempt()
-            if end is None:
+        async def attempt(self) -> bool:
+            may_retry = await super().attempt()
+            if self.error is None:
                 raise thrown
-            return end
+            return may_retry
 
     ends = [ENDS[word]() for word in (words + "200").split()]
-    call = Raising(rests.policy(**EVERYTHING), RetryBudget(), ends=ends)
+    call = make_script(ends, rests.policy(**EVERYTHING), RetryBudget(), Raising)
     try:
         await call.run()
     except BaseException as error:
@@ -551,14 +567,14 @@ async def test_a_cancelled_retry_propagates_at_once(rests: Rests) -> None:
     trying = asyncio.Event()
 
     class Hanging(Script):
-        async def attempt(self) -> ThorError | None:
+        async def attempt(self) -> bool:
             if self.made == 0:
                 return await super().attempt()
             trying.set()
             await asyncio.Event().wait()
-            return None
+            return False
 
-    call = Hanging(rests.policy(), RetryBudget(), ends=[ENDS["500"]()])
+    call = make_script([ENDS["500"]()], rests.policy(), RetryBudget(), Hanging)
     task = asyncio.create_task(call.run())
     await trying.wait()
     task.cancel()

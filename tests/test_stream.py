@@ -27,7 +27,7 @@ from thor_async import (
     ThorClient,
     Verdict,
 )
-from thor_async._protocol.stop import Answer
+from thor_async._protocol.http_messages import Answer
 
 
 async def as_async(commands: Iterator[StopCharge], pause: float = 0.0) -> AsyncIterator[StopCharge]:
@@ -222,8 +222,15 @@ def test_within_counts_the_reading_of_the_input_and_ends_backoff() -> None:
         loop = asyncio.get_running_loop()
         with thor.installed():
             async with thor.client() as client:
-                slow = await client.stop_many(as_async(fleet(3), pause=1.0), within=2.0)
-                assert {o.verdict for o in slow} == {Verdict.NOT_SENT}
+                started = loop.time()
+                slow = await client.stop_many(as_async(fleet(1000), pause=0.9), within=2.0)
+                assert loop.time() - started == pytest.approx(2.0)
+                assert [(o.verdict, o.command) for o in slow] == [
+                    (Verdict.NOT_SENT, command) for command in fleet(2)
+                ]
+                with pytest.raises(NotSentError, match="out of time before the input"):
+                    await client.stop_many(as_async(fleet(3), pause=9.0), within=2.0)
+                assert not thor.requests
                 started = loop.time()
                 outcomes = await client.stop_many(fleet(3), within=25.0)
                 assert loop.time() - started == pytest.approx(20.0, abs=0.1)

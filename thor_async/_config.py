@@ -1,4 +1,4 @@
-"""What a client is built from, checked before any I/O: key, addresses, numbers, TLS."""
+"""Checks settings and inputs before any I/O: key, addresses, numbers, TLS, commands."""
 
 from __future__ import annotations
 
@@ -7,32 +7,63 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from ._models import MASKED, StopCharge
+from ._retry import RetryPolicy
+from ._telemetry.emitter import EventEmitter
 
 STOP_ADDRESS = "https://dev.api.thor.tools/latest/integration"
 READ_ADDRESS = "https://api.thor.tools/latest/integration"
 
-ApiKey = str | Callable[[], str] | None
+GivenKey = str | Callable[[], str] | None
+Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
-def resolve_key(api_key: ApiKey) -> Callable[[], str]:
-    """A function that returns the checked key; ValueError, without the key, when it is bad.
+class MaskedKey(str):
+    """A key that no repr shows, also not one of a dict or a local variable that holds it."""
 
-    A string, or `THOR_API_KEY`, is checked now; what a callable returns, each time it is used.
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASKED)
+
+
+ApiKey = MaskedKey | Callable[[], MaskedKey]
+
+
+class ClientConfig(msgspec.Struct, frozen=True):
+    """The checked settings of a client. All durations are seconds."""
+
+    key: ApiKey
+    base_url: str
+    read_url: str
+    policy: RetryPolicy
+    timeout: float
+    attempt_timeout: float
+    emitter: EventEmitter
+
+
+def resolve_key(api_key: GivenKey) -> ApiKey:
+    """Returns the checked key, or a function that returns it.
+
+    A string, or `THOR_API_KEY`, is checked now; the result of a callable is checked each time it is
+    used. Raises ValueError, which never shows the key.
     """
     if callable(api_key):
         source = api_key
         return lambda: check_key(source())
-    key = check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
-    return lambda: key
+    return check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
 
 
-def check_key(key: object) -> str:
-    """The key itself, if a header can carry it."""
+def check_key(key: object) -> MaskedKey:
+    """Returns the key, masked in its repr, if a header can carry it."""
     if key is None or key == "":
         raise ValueError("no API key: pass api_key= or set THOR_API_KEY")
     if type(key) is not str:
@@ -42,13 +73,13 @@ def check_key(key: object) -> str:
             "the API key must be printable ASCII without blanks: "
             "look for a line end or a blank that was copied with it"
         )
-    return key
+    return MaskedKey(key)
 
 
 def resolve_addresses(
     base_url: str | None, read_url: str | None, *, allow_http: bool
 ) -> tuple[str, str]:
-    """The addresses for stops and for reads; a given `base_url` alone serves both."""
+    """Returns the addresses for stops and for lists; a given `base_url` alone serves both."""
     if base_url is None:
         base_url = os.environ.get("THOR_BASE_URL") or None
     if read_url is None:
@@ -61,7 +92,7 @@ def resolve_addresses(
 
 
 def check_address(name: str, address: object, *, allow_http: bool) -> str:
-    """The address without a last slash; ValueError unless the key is safe on the way to it."""
+    """Returns the address without a last slash; ValueError if the key is not safe on the way."""
     parts = _split(address)
     if parts.username or parts.password or parts.query or parts.fragment:
         # Not shown: any of these may be a secret.
@@ -81,7 +112,7 @@ def check_address(name: str, address: object, *, allow_http: bool) -> str:
 
 
 def check_proxy(proxy: object) -> str | None:
-    """An address of an HTTP proxy; what it holds of user and password is never shown."""
+    """Returns the address of an HTTP proxy. No message shows its user and password."""
     if proxy is None:
         return None
     parts = _split(proxy)
@@ -91,7 +122,7 @@ def check_proxy(proxy: object) -> str | None:
 
 
 def _split(address: object) -> SplitResult:
-    """The parts of an address that every parser reads alike; empty ones for any other."""
+    """Splits an address that all parsers read alike; any other gives empty parts."""
     nothing = SplitResult("", "", "", "", "")
     if type(address) is not str or not address.isprintable() or " " in address:
         return nothing
@@ -126,7 +157,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def check_seconds(name: str, value: object) -> float:
-    """A positive, finite number of seconds."""
+    """Returns a positive, finite number of seconds; ValueError for anything else."""
     if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
         raise ValueError(f"{name} must be seconds above 0, not {value!r}")
     return float(value)  # type: ignore[arg-type]
@@ -139,7 +170,7 @@ def check_max_in_flight(value: object) -> int:
 
 
 def check_ssl(context: object) -> ssl.SSLContext | None:
-    """A context that verifies; there is no way to switch verification off."""
+    """Returns a context that verifies; ValueError for one that does not."""
     if context is None:
         return None
     if isinstance(context, ssl.SSLContext):  # noqa: SIM102 - mypy follows only this
@@ -149,3 +180,26 @@ def check_ssl(context: object) -> ssl.SSLContext | None:
         f"ssl must be None or an SSLContext that verifies certificate and host name, not "
         f"{context!r}: for a private authority pass ssl.create_default_context(cafile=...)"
     )
+
+
+def check_command(command: object, index: int) -> StopCharge:
+    """Returns the command; TypeError, which names its place in the input, for anything else."""
+    if not isinstance(command, StopCharge):
+        raise TypeError(
+            f"command {index} must be a StopCharge, not a {type(command).__name__}: "
+            "build it with StopCharge(chargebox=..., connector=..., id_tag=...)"
+        )
+    return command
+
+
+def check_batch(commands: object, within: object, give_up_after: object) -> None:
+    """Raises TypeError or ValueError for what cannot be a batch and its limits."""
+    if isinstance(commands, StopCharge) or not isinstance(commands, Iterable | AsyncIterable):
+        raise TypeError(
+            f"commands must be an iterable of StopCharge, not a {type(commands).__name__}: "
+            "put a single one into a list, or use stop_charge"
+        )
+    if within is not None:
+        check_seconds("within", within)
+    if give_up_after is not None and give_up_after != 0:
+        check_seconds("give_up_after", give_up_after)

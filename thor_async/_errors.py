@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What is known of a stop. Never better than the truth."""
+    """What is known about a stop. It is never better than the truth."""
 
     RELAYED = "relayed"
     REJECTED = "rejected"
@@ -19,12 +19,13 @@ class Verdict(StrEnum):
 
 
 class ThorError(Exception):
-    """A stop that Thor did not relay, or perhaps did not.
+    """Thor did not relay a stop, or it is not known whether it did.
 
     `command` is the `StopCharge`; `attempts` counts the tries begun; `maybe_applied` says that Thor
     may have relayed the stop in spite of this error. `status` (HTTP), `code` (Thor's word) and
     `retry_after` (seconds, RFC 9110 10.2.3) are those of the answer, or None. Catching one of the
-    three direct subclasses catches exactly its `verdict`. Picklable; its text holds no secret.
+    three direct subclasses catches exactly its `verdict`. It can be pickled; its text has no
+    secret.
     """
 
     verdict: ClassVar[Verdict]
@@ -48,7 +49,7 @@ class ThorError(Exception):
 
     @property
     def answered(self) -> bool:
-        """Whether Thor itself spoke: the answer carried a code that Thor documents."""
+        """Whether Thor itself answered: the answer has a code that Thor documents."""
         return self.code in CODES
 
     def __str__(self) -> str:
@@ -60,29 +61,29 @@ class ThorError(Exception):
 
 
 class RejectedError(ThorError):
-    """Thor said no (4xx). This class alone: an unknown code, or none."""
+    """Thor said no (4xx). Its own class, not a subclass, means an unknown code or none."""
 
     verdict = Verdict.REJECTED
 
 
 class TooManyRequests(RejectedError):
-    """429: too fast; retried only with `RetryPolicy(retry_throttled=True)`."""
+    """429: too many requests. Retried only with `RetryPolicy(retry_throttled=True)`."""
 
 
 class DomainError(RejectedError):
-    """Thor's word about this one charge: the same request would be answered the same."""
+    """Thor rejects this one charge: the same request would get the same answer."""
 
 
 class ConnectorNotValid(DomainError):
-    """Thor does not take this connector number."""
+    """Thor does not accept this connector number."""
 
 
 class NotInTransaction(DomainError):
-    """Nothing runs on that connector now: the goal is reached, by whomever."""
+    """No charge runs on that connector now, so there is nothing left to stop."""
 
 
 class WrongTransaction(DomainError):
-    """The id_tag, or the transaction where one was given, is not the running charge's."""
+    """The id_tag, or the given transaction, is not that of the running charge."""
 
 
 class ChargeboxNotFound(DomainError):
@@ -90,7 +91,7 @@ class ChargeboxNotFound(DomainError):
 
 
 class AccountError(RejectedError):
-    """Thor's word about the account: every other command would fail alike."""
+    """Thor rejects the account: every other command would fail in the same way."""
 
 
 class APIKeyNotFound(AccountError):
@@ -106,7 +107,7 @@ class InvalidSourceIPAddr(AccountError):
 
 
 class NotSentError(ThorError):
-    """Certainly no request of this command reached Thor.
+    """No request of this command reached Thor, for certain.
 
     `reason` is connect, dns, tls, timeout, closed, gave_up, expired, not_running or pin.
     """
@@ -125,11 +126,11 @@ class IndeterminateError(ThorError):
 
 
 class ServerError(IndeterminateError):
-    """Any 5xx: perhaps done. The only class that is retried by default."""
+    """Any 5xx: the stop may have been relayed. The only class that is retried by default."""
 
 
 class InternalServerError(ServerError):
-    """Thor's own code for something unexpected on its side."""
+    """Thor's own code for an unexpected failure on its side."""
 
 
 class ResponseTimeout(IndeterminateError, TimeoutError):
@@ -141,13 +142,14 @@ class ConnectionLost(IndeterminateError):
 
 
 class UnexpectedResponse(IndeterminateError):
-    """What answered did not speak as Thor does: malformed, cut short, HTML, or an odd status."""
+    """The answer is not like Thor's: malformed, cut short, HTML, or an unexpected status."""
 
 
 class BatchGaveUp(Exception):
-    """A `stop_stream` stopped sending and pulls no more; what it never pulled is still yours.
+    """A `stop_stream` stopped sending and pulls no more; commands that it never pulled are yours.
 
-    `cause` is the error behind it. This speaks of the batch, not of a command: no `ThorError`.
+    `cause` is the error behind it. It is no `ThorError`, because it is about the batch and not
+    about a command.
     """
 
     def __init__(self, message: str = "", cause: Exception | None = None) -> None:
@@ -172,4 +174,4 @@ CODES: dict[str, type[RejectedError] | type[ServerError]] = {
         InternalServerError,
     )
 }
-"""One wire word, one class, spelled as Thor spells it."""
+"""One class for each code on the wire, spelled as Thor spells it."""

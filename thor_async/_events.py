@@ -1,4 +1,4 @@
-"""What happens to calls and batches, as values: what `on_event` is given."""
+"""The events of calls and batches, as `on_event` receives them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class _OfCall(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class CallStarted(_OfCall, frozen=True, kw_only=True):
-    """A command was taken up. Its `CallFinished` comes later, in the same task.
+    """A command was started. Its `CallFinished` comes later, in the same task.
 
-    As in all events of a call, `index` is its position in the batch (0 of a single call), and
+    As in all events of a call, `index` is its position in the batch (0 for a single call), and
     `chargebox`, `connector`, `transaction` and `ref` are the command's; its id_tag is in none.
     """
 
 
 class AttemptStarted(_OfCall, frozen=True, kw_only=True):
-    """A request goes out: number `attempt`, from 1, to `url`. Its `AttemptFinished` comes later."""
+    """A request is sent: number `attempt`, from 1, to `url`. Its `AttemptFinished` comes later."""
 
     attempt: int
     url: str
 
 
 class AttemptFinished(_OfCall, frozen=True, kw_only=True):
-    """A request ended, after `duration` seconds, with this `verdict` on it alone.
+    """A request ended after `duration` seconds. `verdict` is about this request alone.
 
     `error` is the name of its error's class, None when Thor relayed the stop; `reason` that of a
     `NotSentError`; `status`, `code` and `retry_after` (seconds) the answer's, or None.
@@ -52,7 +52,7 @@ class AttemptFinished(_OfCall, frozen=True, kw_only=True):
 
 
 class RetryScheduled(_OfCall, frozen=True, kw_only=True):
-    """Attempt number `attempt` failed so, and in `wait` seconds there is to be another."""
+    """Attempt number `attempt` failed, and the next one is due in `wait` seconds."""
 
     attempt: int
     wait: float
@@ -65,9 +65,9 @@ class RetryScheduled(_OfCall, frozen=True, kw_only=True):
 class CallFinished(_OfCall, frozen=True, kw_only=True):
     """A command has its outcome; the fields are those of `StopOutcome` and of its error.
 
-    `error` is the name of its class, None for a relay, and `message` its text. A single call that
-    is cancelled, or that something of yours broke, has the name of what it raises and no text;
-    its `verdict` is then `indeterminate`, or `not_sent` when no attempt was begun.
+    `error` is the name of its class, None for a relay, and `message` its text. For a single call
+    that is cancelled, or broken by your own code, the `verdict` is `indeterminate`, or `not_sent`
+    when no attempt was begun.
     """
 
     verdict: Verdict
@@ -83,13 +83,13 @@ class CallFinished(_OfCall, frozen=True, kw_only=True):
 
 
 class BatchPaused(msgspec.Struct, frozen=True, tag=True):
-    """Thor seems down: a batch sends single probes only. `cause` is what was seen last."""
+    """Thor seems down, and a batch sends only single probes. `cause` is the last failure."""
 
     cause: str | None
 
 
 class BatchResumed(msgspec.Struct, frozen=True, tag=True):
-    """Thor spoke again after `paused` seconds, and the batch goes on."""
+    """Thor answered again after `paused` seconds, and the batch goes on."""
 
     paused: float
 
@@ -113,8 +113,8 @@ Event = (
 
 
 def describe_cause(cause: Exception | None) -> str | None:
-    """What may be shown of it: a ThorError's text, else only a name."""
+    """Describes a cause without secrets: the text of a `ThorError`, else only a class name."""
     if isinstance(cause, ThorError):
         return cause.message
-    # Its text may hold anything, as when a vault says what it was asked for.
+    # Its text may hold a secret, for example when a vault repeats what was asked for.
     return None if cause is None else type(cause).__name__

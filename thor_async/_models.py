@@ -1,4 +1,4 @@
-"""What goes in, a `StopCharge`, and what comes out, a `StopOutcome`."""
+"""The input of a stop, `StopCharge`, and its result, `StopOutcome`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class _Charge(msgspec.Struct, frozen=True):
 class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Asks Thor to stop the charge that runs on one connector.
 
-    `chargebox`: Thor's identifier of it. `connector`: its number, from 1. `id_tag`: the identifier
-    that started the charge. `transaction`: the number from the start notification; with it, a
-    repeat cannot stop a later charge. `ref`: your own handle, any JSON value; `not_after`: an aware
-    datetime past which it is not sent; both belong to its JSON and never go to Thor.
+    `chargebox`: Thor's identifier of the chargebox. `connector`: its number, from 1. `id_tag`: the
+    identifier that started the charge. `transaction`: the number from the start notification; with
+    it, a repeat cannot stop a later charge. `ref`: your own handle, any JSON value. `not_after`: an
+    aware datetime past which the stop is not sent. These two belong to its JSON, and are never sent
+    to Thor.
 
-    Raises ValueError when built, or decoded, from values that Thor could not take.
+    Raises ValueError when it is built, or decoded, from values that Thor could not take.
     """
 
     ref: Any = None
@@ -55,7 +56,7 @@ class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True)
             _check_aware("not_after", self.not_after)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The id_tag is a credential and personal data, so no form of showing has it."""
+        """Masks the id_tag, because it is a credential and personal data."""
         return [
             (name, MASKED if name == "id_tag" else getattr(self, name))
             for name in self.__struct_fields__
@@ -66,7 +67,7 @@ class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True):
-    """A `StopOutcome` as one flat row, ready for a JSON line; without the id_tag."""
+    """A `StopOutcome` as one flat row for a JSON line, without the id_tag."""
 
     index: int
     chargebox: str
@@ -86,9 +87,9 @@ class OutcomeRecord(msgspec.Struct, frozen=True):
 class StopOutcome(msgspec.Struct, frozen=True):
     """What is known of one command.
 
-    `index` is its position in the input, `error` None when Thor relayed it, `attempts` the tries
-    begun, `elapsed` seconds since it was pulled. `relayed` means handed on to the chargebox, not
-    yet stopped.
+    `index` is its position in the input, `error` is None when Thor relayed it, `attempts` counts
+    the tries begun, `elapsed` is the seconds since it was pulled. `relayed` means that Thor handed
+    it on to the chargebox, not that the charge has stopped.
     """
 
     command: StopCharge
@@ -101,10 +102,10 @@ class StopOutcome(msgspec.Struct, frozen=True):
 
     @property
     def next_step(self) -> NextStep:
-        """What to do now: `done`, `resend`, `check` whether it still runs, or `fix` the data.
+        """The next step: `done`, `resend`, `check` whether it still runs, or `fix` the data.
 
-        What may have been applied and is not known to be over is never to `resend`: without a
-        transaction, the repeat could stop the next driver's charge.
+        A stop that may have been applied is never to `resend`, unless the charge is known to be
+        over: without a transaction, the repeat could stop the next driver's charge.
         """
         match self.error:
             case None | NotInTransaction():
@@ -116,7 +117,7 @@ class StopOutcome(msgspec.Struct, frozen=True):
         return "check" if self.verdict is Verdict.INDETERMINATE else "fix"
 
     def record(self) -> OutcomeRecord:
-        """This outcome as one flat, msgspec-encodable row."""
+        """Returns this outcome as one flat row that msgspec can encode."""
         command, error = self.command, self.error
         return OutcomeRecord(
             index=self.index,
@@ -136,7 +137,7 @@ class StopOutcome(msgspec.Struct, frozen=True):
 
 
 def check_text(name: str, value: object, *, shown: bool) -> None:
-    """Refuses what cannot be an identifier; `shown` says whether the message may repeat it."""
+    """Raises ValueError for what cannot be an identifier; `shown`: the message may repeat it."""
     if type(value) is str and value.isascii() and value.isprintable() and value.strip():
         return
     sight = f", not {value!r}" if shown else ""
@@ -158,11 +159,11 @@ def check_text(name: str, value: object, *, shown: bool) -> None:
 
 
 def check_number(name: str, value: object, cure: str) -> None:
-    """Refuses what is no number of Thor's: these count from 1."""
+    """Raises ValueError for what cannot be a number in Thor: these count from 1."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be an int of at least 1, not {value!r}: {cure}")
     if value > LARGEST:
-        raise ValueError(f"{name} must be at most {LARGEST}: no number of Thor's is larger")
+        raise ValueError(f"{name} must be at most {LARGEST}: Thor has no larger number")
 
 
 def _check_aware(name: str, value: object) -> None:

@@ -1,160 +1,245 @@
-"""One request with its retries, and one command from its pull to its outcome."""
+"""One stop: its request, its tries, and its outcome."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 
+from ._config import ApiKey, MaskedKey, check_command
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
-from ._inputs import check_command
 from ._models import StopCharge, StopOutcome
-from ._protocol.stop import Answer, Request, ask_stop, read_stop
-from ._retry import RetryBudget, RetryLoop, RetryPolicy
+from ._protocol.http_messages import Answer, Request
+from ._protocol.stop import build_stop_request, parse_stop_answer
+from ._retry import NEVER_LEFT, RetryBudget, RetryPolicy, retry_loop
 from ._telemetry.emitter import CallReporter, EventEmitter
 from ._transport.http import Transport
 
-Read = Callable[[Answer, tuple[str, ...], float], ThorError | None]
-"""What an answer means, given the secrets to keep out of the error, and the wall clock."""
+Parse = Callable[[Answer, tuple[str, ...], float], ThorError | None]
+"""Parses an answer, given the secrets to keep out of its error, and the wall clock."""
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """How the requests of one client, or of one batch of it, are made."""
+    """What all requests of a client, or of one batch of it, have in common."""
 
     transport: Transport
-    key: Callable[[], str]
+    key: ApiKey
     policy: RetryPolicy
     budget: RetryBudget
     attempt_timeout: float
 
 
-class RetryingRequest(RetryLoop, kw_only=True, eq=False):
-    """One request and its tries, until loop time `until`; past epoch second `expires`, no more."""
+class RetryingRequest(msgspec.Struct, eq=False):
+    """One request and its tries, until loop time `until`.
 
-    calls: RequestContext
-    lane: Dispatcher
-    asked: Request
+    `attempts` counts the tries begun, `error` is that of the last one, None for a success.
+    `maybe_applied` says that one of them may have worked. No try begins past
+    epoch second `expires`. With `raises`, a key function that fails before the first try raises.
+    """
+
+    # A struct, and no closures: one is made for each stop, and the collector counts them.
+
+    context: RequestContext
+    dispatcher: Dispatcher
+    request: Request
+    parse: Parse
     until: float
-    read: Read
     secrets: tuple[str, ...] = ()
     expires: float | None = None
-    telling: CallReporter | None = None
+    reporter: CallReporter | None = None
+    raises: bool = True
+    attempts: int = 0
+    error: ThorError | None = None
+    maybe_applied: bool = False
 
-    def attempt(self) -> Awaitable[ThorError | None]:
-        return self.lane.send(self._request, self.until, self.calls.attempt_timeout)
+    def __repr__(self) -> str:
+        """Shows nothing of what it holds: an id_tag is in the request."""
+        return f"{type(self).__name__}(attempts={self.attempts})"
 
-    async def rest(self, seconds: float) -> None:
-        if self.telling is not None:
-            self.telling.retry(self.attempts, self.error, seconds)
-        await self.lane.rest(self.policy.sleep(seconds), self.until)
-
-    def left(self) -> float:
-        return self.until - self.lane.time()
-
-    async def _request(self, scope: asyncio.Timeout, seconds: float) -> ThorError | None:
-        if self.expires is not None and self.policy.now() > self.expires:
-            return NotSentError("its not_after has passed", reason="expired")
-        try:
-            key = self.calls.key()
-        except Exception as failure:
-            if self.attempts == 0 and not self.lane.is_batch:
-                raise
-            # The tries before, and the other commands of a batch, still need their outcomes.
-            return self.lane.fail(failure)
-        self.attempts += 1
-        telling = self.telling
-        if telling is not None and telling.whole:
-            telling.begin_attempt(self.attempts, self.asked.url)
-        answer = await self.calls.transport.send(self.asked, key, scope, seconds)
+    async def attempt(self) -> bool:
+        """Makes one try. Returns False when the policy must not look at its error."""
+        dispatcher, context, reporter = self.dispatcher, self.context, self.reporter
+        probe = 0
+        if not dispatcher.try_acquire(self.until):
+            acquired = await dispatcher.acquire(self.until)
+            if acquired is None:
+                return self._record(dispatcher.refusal())
+            probe = acquired
         error: ThorError | None
+        try:
+            key = (
+                context.key
+                if isinstance(context.key, str) and self.expires is None
+                else self._check_expiry_and_get_key()
+            )
+            if isinstance(key, NotSentError):
+                error = key
+            else:
+                self.attempts += 1
+                if reporter is not None and reporter.emits_all:
+                    reporter.attempt_started(self.attempts, self.request.url)
+                seconds = min(context.attempt_timeout, self.until - dispatcher.time())
+                answer = await context.transport.send(
+                    self.request, key, seconds, dispatcher.deadlines
+                )
+                error = self._interpret(answer, key)
+                if reporter is not None and reporter.emits_all:
+                    reporter.attempt_finished(error)
+        except BaseException:
+            dispatcher.release_unused(probe)
+            raise
+        dispatcher.release(error, probe)
+        return self._record(error)
+
+    async def retry(self) -> None:
+        """Tries again until policy, budget or time ends it. The first try has failed."""
+        policy = self.context.policy
+        may_go_on = policy.should_retry(self.error)
+        if not may_go_on:
+            return
+        is_first = True
+        async for attempt in retry_loop(policy, self.context.budget, self):
+            # The first try is tenacity's attempt 1: made bare, because tenacity costs 60 us.
+            if not is_first:
+                may_go_on = await self.attempt() and policy.should_retry(self.error)
+            is_first = False
+            attempt.retry_state.set_result(may_go_on)
+
+    def time_left(self) -> float:
+        return self.until - self.dispatcher.time()
+
+    async def backoff(self, seconds: float) -> None:
+        if self.reporter is not None:
+            self.reporter.retry_scheduled(self.attempts, self.error, seconds)
+        await self.dispatcher.backoff(self.context.policy.sleep(seconds), self.until)
+
+    def interrupt(self, refusal: NotSentError) -> None:
+        """Ends it in the middle: `refusal` is its error if no try was begun."""
+        self._record(IndeterminateError("broken off") if self.attempts else refusal)
+
+    def _check_expiry_and_get_key(self) -> MaskedKey | NotSentError:
+        """Returns the current key, or the error why no try may begin."""
+        if self.expires is not None and self.context.policy.now() > self.expires:
+            return NotSentError("its not_after has passed", reason="expired")
+        key = self.context.key
+        if isinstance(key, str):
+            return key
+        try:
+            return key()
+        except Exception as failure:
+            if self.attempts == 0 and self.raises:
+                raise
+            # Tries before this one, and other commands of a batch, still need their outcomes.
+            return self.dispatcher.record_local_failure(failure)
+
+    def _interpret(self, answer: Answer | ThorError, key: MaskedKey) -> ThorError | None:
         if isinstance(answer, Answer):
-            error = self.read(answer, (key, *self.secrets), self.policy.now())
-        elif isinstance(answer, ResponseTimeout) and self.lane.is_cut:
-            error = IndeterminateError("cut off while it was in flight")
-        else:
-            error = answer
-        if telling is not None and telling.whole:
-            telling.end_attempt(error)
-        return error
+            return self.parse(answer, (key, *self.secrets), self.context.policy.now())
+        if isinstance(answer, ResponseTimeout) and self.dispatcher.is_aborted:
+            return IndeterminateError("cut off while it was in flight")
+        return answer
+
+    def _record(self, error: ThorError | None) -> bool:
+        """Takes in how a try ended; False when it was not sent, and the error before it stands."""
+        if error is None:
+            self.error = None
+            if not self.context.budget.is_full:
+                self.context.budget.record_success(self.attempts)
+            return False
+        if isinstance(error, NotSentError) and self.error is not None:
+            is_alike = isinstance(self.error, NotSentError) and error.reason in NEVER_LEFT
+            if not is_alike:
+                self.error.attempts = self.attempts
+                return False
+        self.error = error
+        self.maybe_applied |= error.verdict is Verdict.INDETERMINATE
+        error.attempts = self.attempts
+        error.maybe_applied = self.maybe_applied
+        return True
 
 
 class StopOperation(msgspec.Struct, frozen=True):
-    """How the stops of one client, or of one batch of it, are made."""
+    """Makes the stops of a client, or of one batch of it."""
 
-    calls: RequestContext
+    context: RequestContext
     base_url: str
-    teller: EventEmitter
-    emits_all: bool
+    emitter: EventEmitter
 
     async def run(
-        self, lane: Dispatcher, index: int, command: StopCharge, timeout: float
+        self,
+        dispatcher: Dispatcher,
+        index: int,
+        command: StopCharge,
+        timeout: float,
+        started: float | None = None,
     ) -> StopOutcome:
-        """The outcome of one command, within so many seconds, and before the lane's own end."""
-        check_command(command, index)
-        started = lane.time()
-        telling = CallReporter(self.teller, command, index, started, self.emits_all)
-        if self.emits_all:
-            telling.begin()
-        calls = self.calls
-        call = RetryingRequest(
-            calls.policy,
-            calls.budget,
-            calls=calls,
-            lane=lane,
-            asked=ask_stop(self.base_url, command),
-            until=min(started + timeout, lane.until),
-            read=read_stop,
+        """Stops one charge, and returns its outcome `timeout` seconds from now at the latest.
+
+        `elapsed` counts from loop time `started`, which is now when None. Raises TypeError for
+        what is no command; of a single call also what its hooks raise, and CancelledError.
+        """
+        if not isinstance(command, StopCharge):
+            check_command(command, index)
+        now = dispatcher.time()
+        started = now if started is None else started
+        reporter = CallReporter(self.emitter, command, index, self.emitter.emits_all)
+        if reporter.emits_all:
+            reporter.call_started()
+        request = RetryingRequest(
+            self.context,
+            dispatcher,
+            build_stop_request(self.base_url, command),
+            parse_stop_answer,
+            until=min(now + timeout, dispatcher.until),
             secrets=(command.id_tag,),
             expires=None if command.not_after is None else command.not_after.timestamp(),
-            telling=telling,
+            reporter=reporter,
+            raises=not dispatcher.is_batch,
         )
         try:
-            await call.run()
+            await request.attempt()
+            if request.error is not None:
+                await request.retry()
         except (Exception, asyncio.CancelledError) as failure:
-            # Cancelled from outside, or a hook that raises: the outcomes must still be told.
-            call.break_off(lane.fail(failure))
-            if not lane.is_batch:
-                telling.finish(_outcome(telling, call))
+            # Cancelled from outside, or a hook that raises: the outcome must still be known.
+            request.interrupt(dispatcher.record_local_failure(failure))
+            if not dispatcher.is_batch:
+                reporter.call_finished(_outcome(request, command, index, started))
                 raise
-        if call.error is not None:
-            lane.ended(call.error, call.attempts)
-        outcome = _outcome(telling, call)
-        if self.emits_all or outcome.error is not None:
-            telling.finish(outcome)
+        if request.error is not None:
+            dispatcher.record_final(request.error, request.attempts)
+        outcome = _outcome(request, command, index, started)
+        if reporter.emits_all or request.error is not None:
+            reporter.call_finished(outcome)
         return outcome
 
     def leave_out(
         self, command: StopCharge, index: int, error: NotSentError, elapsed: float = 0.0
     ) -> StopOutcome:
-        """The outcome of a command that no try was ever made of."""
+        """Returns the outcome of a command for which no try was made, because of `error`."""
         error.command = command
-        outcome = StopOutcome(
-            command=command,
-            index=index,
-            verdict=error.verdict,
-            error=error,
-            attempts=0,
-            elapsed=elapsed,
-            maybe_applied=False,
-        )
-        telling = CallReporter(self.teller, command, index, 0.0, self.emits_all)
-        if self.emits_all:
-            telling.begin()
-        telling.finish(outcome)
+        outcome = StopOutcome(command, index, error.verdict, error, 0, elapsed, maybe_applied=False)
+        reporter = CallReporter(self.emitter, command, index, self.emitter.emits_all)
+        if reporter.emits_all:
+            reporter.call_started()
+        reporter.call_finished(outcome)
         return outcome
 
 
-def _outcome(telling: CallReporter, tries: RetryingRequest) -> StopOutcome:
-    if tries.error is not None:
-        tries.error.command = telling.command
+def _outcome(
+    request: RetryingRequest, command: StopCharge, index: int, started: float
+) -> StopOutcome:
+    error = request.error
+    if error is not None:
+        error.command = command
     return StopOutcome(
-        telling.command,
-        telling.index,
-        Verdict.RELAYED if tries.error is None else tries.error.verdict,
-        tries.error,
-        tries.attempts,
-        tries.lane.time() - telling.started,
-        tries.maybe_applied,
+        command,
+        index,
+        Verdict.RELAYED if error is None else error.verdict,
+        error,
+        request.attempts,
+        request.dispatcher.time() - started,
+        request.maybe_applied,
     )

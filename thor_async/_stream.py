@@ -1,4 +1,4 @@
-"""Many commands at once: pulled lazily, run side by side, delivered as they end."""
+"""Runs many commands at once: pulls them lazily, and delivers each outcome as it completes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 _WINDOW = 4
-"""Commands that may be pulled and not yet read by the consumer, for each that may be in flight."""
+"""Commands that may be pulled and unread, for each that may be in flight."""
 
 
-class _Nothing:
-    """No command; None could be one, of an input that is wrong."""
+class _NoCommand:
+    """Stands for the end of the input; None could be a command, of an input that is wrong."""
 
 
 class OutcomeStream(Generic[C, R]):
     """The outcomes of a batch as they complete. Made by `stop_stream`, used with `async with`.
 
-    Iterating ends after everything that was pulled has been delivered, and then raises what the
-    input raised, or `BatchGaveUp`. Leaving early, or being cancelled, stops sending and cuts what
-    is in flight; `unread` then has every outcome that was not read.
+    Iterating delivers the outcomes of all commands that were pulled, and then raises what the input
+    raised, or `BatchGaveUp`. Leaving early, or being cancelled, sends nothing more and ends what is
+    in flight; `unread` then has every outcome that was not read.
     """
 
     def __init__(
         self,
         commands: Iterable[C] | AsyncIterable[C],
         run: Callable[[Dispatcher, int, C], Awaitable[R]],
-        lane: Dispatcher,
+        dispatcher: Dispatcher,
         width: int,
         within: float | None,
         *,
@@ -44,7 +44,7 @@ class OutcomeStream(Generic[C, R]):
         self._live = aiter(commands) if isinstance(commands, AsyncIterable) else None
         self._plain = iter(()) if isinstance(commands, AsyncIterable) else iter(commands)
         self._run = run
-        self._lane = lane
+        self._dispatcher = dispatcher
         self._width = width
         self._window = window * width
         self._within = within
@@ -60,7 +60,7 @@ class OutcomeStream(Generic[C, R]):
 
     @property
     def unread(self) -> list[R]:
-        """The outcomes that are here and were not read."""
+        """The outcomes that have completed and were not read."""
         return list(self._ready)
 
     async def __aenter__(self) -> Self:
@@ -68,9 +68,9 @@ class OutcomeStream(Generic[C, R]):
             raise RuntimeError("a stream is used once: call stop_stream again")
         self._is_entered = True
         self._context = contextvars.copy_context()
-        self._lane.on_rest = self._start_worker
+        self._dispatcher.on_unpermitted = self._start_worker
         if self._within is not None:
-            self._lane.end_in(self._within)
+            self._dispatcher.stop_after(self._within)
         return self
 
     async def __aexit__(
@@ -80,13 +80,13 @@ class OutcomeStream(Generic[C, R]):
         traceback: TracebackType | None,
     ) -> None:
         self._is_left = True
-        self._lane.close()
+        self._dispatcher.close()
         again: asyncio.CancelledError | None = None
         while self._workers:
             try:
                 await asyncio.wait(self._workers)
             except asyncio.CancelledError as cancelled:
-                again = cancelled  # they end at once, and what was in flight is still to be told
+                again = cancelled  # they end at once, and their outcomes still come
         if again is not None:
             raise again
 
@@ -106,7 +106,8 @@ class OutcomeStream(Generic[C, R]):
             await self._news.wait()
         self._read += 1
         outcome = self._ready.popleft()
-        self._start_worker()
+        if len(self._workers) - self._dispatcher.unpermitted < self._width:
+            self._start_worker()
         return outcome
 
     def __enter__(self) -> NoReturn:
@@ -124,19 +125,20 @@ class OutcomeStream(Generic[C, R]):
             raise RuntimeError("this stream was left: what was not read is in its `unread`")
 
     def _finish(self) -> NoReturn:
-        """Nothing runs and nothing is left to read: says how the batch ended."""
+        """Nothing runs and nothing is left to read: raises what ended the batch."""
         if self._failure is not None:
             raise self._failure
-        if self._lane.halted == "gave_up" or not self._is_over:
-            refusal = self._lane.refusal()
-            raise BatchGaveUp(refusal.message, self._lane.cause or refusal)
+        if self._dispatcher.stop_reason == "gave_up" or not self._is_over:
+            refusal = self._dispatcher.refusal()
+            raise BatchGaveUp(refusal.message, self._dispatcher.cause or refusal)
         raise StopAsyncIteration
 
     def _start_worker(self) -> None:
-        # Those that rest between two tries hold no permit.
-        if len(self._workers) - self._lane.resting < self._width and self._may_pull():
+        """Starts one more worker, if there is a place for it and a command may be pulled."""
+        # Workers without a permit leave their place to others.
+        if len(self._workers) - self._dispatcher.unpermitted < self._width and self._may_pull():
             # Not by the loop's task factory: an eager one would run it before it is counted. Not
-            # in the context of now, which may be that of another command's call.
+            # in the current context, which may be that of another command's call.
             worker = asyncio.Task(
                 self._work(), loop=asyncio.get_running_loop(), context=self._context.copy()
             )
@@ -148,40 +150,44 @@ class OutcomeStream(Generic[C, R]):
             self._pulled - self._read >= self._window
             or self._is_pulling
             or self._is_over
-            or self._lane.halted
+            or self._dispatcher.stop_reason
         )
 
     async def _work(self) -> None:
-        while len(self._workers) - self._lane.resting <= self._width and self._may_pull():
+        dispatcher, workers, width = self._dispatcher, self._workers, self._width
+        while len(workers) - dispatcher.unpermitted <= width and self._may_pull():
             index = self._pulled
-            must_wait = self._live is not None or self._lane.is_paused
-            command = await self._pull() if must_wait else self._take()
-            if isinstance(command, _Nothing):
+            if self._live is None and not dispatcher.is_paused:
+                command = self._take()
+            else:
+                command = await self._pull()
+            if isinstance(command, _NoCommand):
                 return
-            self._start_worker()
-            self._ready.append(await self._run(self._lane, index, command))
+            if len(workers) - dispatcher.unpermitted < width:
+                self._start_worker()
+            self._ready.append(await self._run(dispatcher, index, command))
             self._news.set()
 
-    async def _pull(self) -> C | _Nothing:
-        """Waits for the next command, or nothing: there is none, or none may be taken any more."""
+    async def _pull(self) -> C | _NoCommand:
+        """Waits for the next command; `_NoCommand` when none is left, or none may be pulled."""
         self._is_pulling = True
         try:
-            if not await self._lane.pull_turn():
-                return _Nothing()
+            if not await self._dispatcher.wait_until_pull_allowed():
+                return _NoCommand()
             if self._live is None:
                 return self._take()
-            taken = await self._lane.wait(_take_next(self._live))
+            taken = await self._dispatcher.wait(_take_next(self._live))
         except (Exception, asyncio.CancelledError) as failure:
             return self._end(failure)
         finally:
             self._is_pulling = False
         if taken is None:
-            return _Nothing()
+            return _NoCommand()
         self._pulled += 1
         return taken[0]
 
-    def _take(self) -> C | _Nothing:
-        """The next command of an input that is not awaited, or nothing: there is none."""
+    def _take(self) -> C | _NoCommand:
+        """Takes the next command of an input that is not awaited."""
         try:
             command = next(self._plain)
         except (Exception, asyncio.CancelledError) as failure:
@@ -189,19 +195,19 @@ class OutcomeStream(Generic[C, R]):
         self._pulled += 1
         return command
 
-    def _end(self, failure: BaseException) -> _Nothing:
-        """The input has no more, or has failed."""
+    def _end(self, failure: BaseException) -> _NoCommand:
+        """Notes that the input has ended, or has failed."""
         if isinstance(failure, asyncio.CancelledError) and _is_being_cancelled():
             raise failure
         self._is_over = True
         if not isinstance(failure, StopIteration | StopAsyncIteration):
             self._failure = failure
-        return _Nothing()
+        return _NoCommand()
 
     def _leave(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         if worker.cancelled():
-            self._lane.halt("closed")
+            self._dispatcher.stop("closed")
         elif (failure := worker.exception()) is not None:
             self._is_over, self._failure = True, failure
         self._news.set()

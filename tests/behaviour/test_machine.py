@@ -309,15 +309,15 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_over_its_limits(self) -> None:
         client = self.world.client
-        assert 0 <= client._permits.in_flight <= MAX_IN_FLIGHT, "I3"
-        assert client._open is not None
-        assert 0 <= client._open.budget.tokens <= 100, "I11"
+        assert 0 <= client._limiter.in_flight <= MAX_IN_FLIGHT, "I3"
+        assert client._runtime is not None
+        assert 0 <= client._runtime.stops.context.budget.tokens <= 100, "I11"
 
     def teardown(self) -> None:
         try:
             self.do(self.world.close)
             self.world.check()
-            assert self.world.client._permits.in_flight == 0, "I3"
+            assert self.world.client._limiter.in_flight == 0, "I3"
         finally:
             self.runner.close()
             self.patch.__exit__(None, None, None)

@@ -26,6 +26,7 @@ from thor_async import (
     ThorClient,
     WrongTransaction,
 )
+from thor_async._confirm.poller import RunningChargePoller
 from thor_async._confirm.tracker import GONE, NOTIFIED, REFUSAL, REPLACED, RUNS
 from thor_async.emulator import (
     Behaviour,
@@ -66,12 +67,15 @@ class World:
         confirmation = await work
         return confirmation, self.loop.time() - started
 
+    def poller(self) -> RunningChargePoller:
+        assert self.client._runtime is not None
+        return self.client._runtime.poller
+
     def check_nothing_waits(self) -> None:
-        assert self.client._open is not None
-        lookout = self.client._open.lookout
-        assert not lookout._watches
-        assert lookout._poll is None
-        assert lookout._users == 0
+        poller = self.poller()
+        assert not poller._waiters
+        assert poller._poll is None
+        assert poller._users == 0
 
 
 @asynccontextmanager
@@ -122,7 +126,8 @@ def test_looks_come_every_2_to_10_seconds_and_once_more_at_the_end(
     jitter: Callable[[float, float], float],
 ) -> None:
     async def run() -> None:
-        async with world(retry=RetryPolicy(random=jitter)) as here:
+        async with world() as here:
+            here.poller()._jitter = jitter
             here.thor.behaviours[None] = Behaviour(refuses=1.0)
             _, command = here.charge()
             stop = here.client.stop_and_confirm(command, within=60.0)
@@ -673,3 +678,92 @@ def test_no_claim_is_better_than_the_ledger(name: str, seed: int) -> None:
         assert states["still_running"] == 0
     else:
         assert states["stopped"] > 0
+
+
+# A list that fails, and a poller that is broken
+
+
+@under_virtual_time
+async def test_looks_of_empty_connectors_begin_2_seconds_apart(here: World) -> None:
+    here.charge("full")
+    here.thor.add_chargebox("A")
+    while here.loop.time() < 10.0:
+        await _refused_pin(here)
+    looks = here.looks()
+    assert len(looks) <= 6
+    assert all(after - before >= 2.0 for before, after in itertools.pairwise(looks))
+
+
+@under_virtual_time
+async def test_others_looks_do_not_make_two_absences_of_one_gap(here: World) -> None:
+    """The list is empty for half a second, while pinned stops of empty connectors ask for it."""
+    here.thor.behaviours["A"] = Behaviour(refuses=1.0)
+    here.thor.add_chargebox("empty")
+    _, command = here.charge()
+
+    async def others() -> None:
+        await asyncio.sleep(1.0)
+        here.thor.lists = Lists(empty=1.0)
+        here.loop.call_later(0.5, setattr, here.thor, "lists", Lists())
+        for _ in range(3):
+            with pytest.raises(NotSentError):
+                await here.client.stop_charge(StopCharge("empty", 1, TAG), pin=True)
+
+    asking = asyncio.ensure_future(others())
+    confirmation = await here.client.stop_and_confirm(command, within=20.0)
+    await asking
+    assert confirmation.state == "still_running"
+
+
+@under_virtual_time
+async def test_a_key_function_that_raises_is_a_list_that_failed(here: World) -> None:
+    def no_key() -> str:
+        raise OSError("the vault is closed")
+
+    async with ThorClient(no_key, base_url=here.thor.base_url) as client:
+        with pytest.raises(NotSentError) as raised:
+            await client.stop_charge(StopCharge("A", 1, TAG), pin=True)
+    assert raised.value.reason == "pin"
+    assert here.looks() == []
+
+
+class Bug(AttributeError):
+    pass
+
+
+def break_looks(here: World, count: int = 1000) -> None:
+    """The next `count` looks raise."""
+    poller = here.poller()
+    look, left = poller._look, iter(range(count))
+
+    async def broken_look() -> Any:
+        if next(left, None) is None:
+            return await look()
+        raise Bug
+
+    poller._look = broken_look
+
+
+@under_virtual_time
+async def test_a_look_that_always_raises_is_not_an_unconfirmed_stop(here: World) -> None:
+    break_looks(here)
+    with pytest.raises(Bug):
+        await here.client.stop_and_confirm(here.charge()[1], within=30.0)
+    assert here.stops() == 1
+    assert here.loop.time() == pytest.approx(30.0)
+
+
+@under_virtual_time
+async def test_a_look_that_raises_once_costs_no_proof(here: World) -> None:
+    break_looks(here, count=1)
+    here.thor.behaviours[None] = Behaviour(delay=(10.0, 10.0))
+    confirmation = await here.client.stop_and_confirm(here.charge()[1])
+    assert (confirmation.state, confirmation.evidence) == ("stopped", GONE)
+
+
+@under_virtual_time
+async def test_a_look_that_raises_sends_no_pinned_stop(here: World) -> None:
+    break_looks(here)
+    with pytest.raises(Bug):
+        await here.client.stop_charge(here.charge(known=False)[1], pin=True)
+    assert here.stops() == 0

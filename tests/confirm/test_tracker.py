@@ -82,20 +82,20 @@ Fact = Sequence[int] | StopNotification | str
 def play(
     *facts: Fact, command: StopCharge = KNOWN, answer: StopOutcome | None = None
 ) -> Confirmation:
-    """A second passes between facts; a list is asked for when it is told."""
-    watch, said = ChargeTracker(command), answer or outcome(command=command)
+    """A second passes between facts; a list is asked for when it comes in."""
+    tracker, said = ChargeTracker(command), answer or outcome(command=command)
     for now, fact in enumerate(facts):
         match fact:
             case "sent":
-                watch.sent()
+                tracker.mark_sent()
             case "answered":
-                watch.answered(said, now)
+                tracker.mark_answered(said, now)
             case StopNotification():
-                watch.told(fact)
+                tracker.notify(fact)
             case _:
                 listed = [charge(number) for number in fact if isinstance(number, int)]
-                watch.saw(Snapshot(now, [charge(1, "elsewhere"), *listed]))
-    return watch.conclude(said)
+                tracker.observe(Snapshot(now, [charge(1, "elsewhere"), *listed]))
+    return tracker.conclude(said)
 
 
 PAST = ("sent", "answered")
@@ -182,36 +182,36 @@ def test_without_a_transaction(facts: tuple[Fact, ...], state: str) -> None:
 
 
 def test_a_transaction_is_one_of_its_chargebox() -> None:
-    watch = ChargeTracker(KNOWN)
-    watch.sent()
-    watch.answered(outcome(), 0)
+    tracker = ChargeTracker(KNOWN)
+    tracker.mark_sent()
+    tracker.mark_answered(outcome(), 0)
     for now in (1, 2, 3):
-        watch.saw(Snapshot(now, [charge(OURS, "B")]))
-    assert watch.conclude(outcome()).state == "unconfirmed"
+        tracker.observe(Snapshot(now, [charge(OURS, "B")]))
+    assert tracker.conclude(outcome()).state == "unconfirmed"
 
 
 def test_a_list_that_was_asked_for_before_the_answer_proves_no_absence() -> None:
-    watch = ChargeTracker(KNOWN)
-    watch.saw(Snapshot(0, [charge(OURS)]))
-    watch.sent()
-    watch.answered(outcome(), 1.0)
-    watch.saw(Snapshot(0.5, []))
-    watch.saw(Snapshot(1.0, []))
-    assert watch.state is None
-    watch.saw(Snapshot(1.1, []))
-    assert watch.state is None
-    watch.saw(Snapshot(1.2, []))
-    assert watch.state == "stopped"
+    tracker = ChargeTracker(KNOWN)
+    tracker.observe(Snapshot(0, [charge(OURS)]))
+    tracker.mark_sent()
+    tracker.mark_answered(outcome(), 1.0)
+    tracker.observe(Snapshot(0.5, []))
+    tracker.observe(Snapshot(1.0, []))
+    assert tracker.state is None
+    tracker.observe(Snapshot(1.1, []))
+    assert tracker.state is None
+    tracker.observe(Snapshot(1.2, []))
+    assert tracker.state == "stopped"
 
 
 def test_what_is_proven_stays() -> None:
-    watch = ChargeTracker(KNOWN)
-    watch.sent()
-    watch.answered(outcome(), 0)
-    watch.told(ended(OURS))
-    watch.told(refused())
-    watch.saw(Snapshot(1, [charge(OURS)]))
-    assert watch.conclude(outcome()).state == "stopped"
+    tracker = ChargeTracker(KNOWN)
+    tracker.mark_sent()
+    tracker.mark_answered(outcome(), 0)
+    tracker.notify(ended(OURS))
+    tracker.notify(refused())
+    tracker.observe(Snapshot(1, [charge(OURS)]))
+    assert tracker.conclude(outcome()).state == "stopped"
 
 
 WATCHED: list[Callable[[], ThorError]] = [
@@ -264,3 +264,53 @@ def test_only_what_is_proven_is_done(
 ) -> None:
     confirmation = play(*facts, answer=outcome(answer))
     assert confirmation.next_step == confirmation.record().next_step == step
+
+
+def without_a_number(now: float, *transactions: int) -> Snapshot:
+    unnumbered = RunningCharge(chargebox="A", connector=1, transaction=None)
+    return Snapshot(now, [unnumbered, *map(charge, transactions)])
+
+
+def watched(command: StopCharge = KNOWN) -> ChargeTracker:
+    """A tracker whose charge was seen, and whose stop was relayed at 1.0."""
+    tracker = ChargeTracker(command)
+    tracker.observe(Snapshot(0, [charge(OURS)]))
+    tracker.mark_sent()
+    tracker.mark_answered(outcome(), 1.0)
+    return tracker
+
+
+@pytest.mark.parametrize("command", [KNOWN, UNKNOWN])
+@pytest.mark.parametrize("others", [(), (NEXT,)])
+def test_a_charge_without_a_number_may_be_ours(
+    command: StopCharge, others: tuple[int, ...]
+) -> None:
+    """Such a list shows neither that ours runs nor that it is over."""
+    tracker = watched(command)
+    for now in (2, 3, 4):
+        tracker.observe(without_a_number(now, *others))
+    assert tracker.conclude(outcome()).state == "unconfirmed"
+    tracker.observe(without_a_number(5, OURS))
+    assert tracker.conclude(outcome()).state == "still_running"
+    tracker.observe(without_a_number(6, *others))
+    assert tracker.conclude(outcome()).state == "unconfirmed"
+
+
+def test_absences_around_a_charge_without_a_number_are_not_in_a_row() -> None:
+    tracker = watched()
+    tracker.observe(Snapshot(2, []))
+    tracker.observe(without_a_number(3))
+    tracker.observe(Snapshot(4, []))
+    assert tracker.state is None
+    tracker.observe(Snapshot(5, []))
+    assert tracker.state == "stopped"
+
+
+def test_a_snapshot_of_rows_in_disorder() -> None:
+    snapshot = Snapshot(0, [charge(1)])
+    snapshot.add([charge(2), charge(3), charge(4, "B")])
+    assert list(snapshot.there("A", 1)) == [1, 2, 3]
+    assert list(snapshot.there("A", 2)) == []
+    assert snapshot.chargeboxes == {"A", "B"}
+    assert snapshot.shows("B", 4)
+    assert not snapshot.shows("A", 4)

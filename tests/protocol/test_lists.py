@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import pickle
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import msgspec
@@ -44,16 +45,21 @@ from thor_async import (
     TooManyRequests,
     UnexpectedResponse,
 )
+from thor_async._config import ClientConfig
+from thor_async._protocol.http_messages import ANSWER_LIMIT, Answer
 from thor_async._protocol.lists import (
     LIST_LIMIT,
-    ask_chargeboxes,
-    ask_running,
-    read_chargeboxes,
-    read_running,
+    build_chargeboxes_request,
+    build_running_request,
+    decode_chargebox_rows,
+    decode_polled_rows,
+    decode_running_rows,
+    parse_chargeboxes_answer,
+    parse_running_answer,
 )
-from thor_async._protocol.stop import ANSWER_LIMIT, Answer
-from thor_async._runtime import ClientConfig
 from thor_async.emulator import Lists, ThorEmulator
+
+T = TypeVar("T")
 
 PERSON, CARD, DEVICE = "a-driver-of-ours", "card-4242", "tok3n-of-a-payment-device"
 ITEM = {
@@ -101,19 +107,34 @@ CHARGEBOX = Chargebox(
     last_heartbeat=datetime(2023, 11, 14, 22, 13, 20, 500_000, tzinfo=UTC),
     timezone="Europe/Rome",
 )
-NEEDED = ("id", "chargebox", "connector")
+FIELDS = {"id": "transaction"}
+"""Names of fields in a `RunningCharge` where Thor has others."""
+
+NEEDED = ("chargebox", "connector")
 
 
 def running(*items: object, **others: object) -> bytes:
     return json.dumps({"count": len(items), "items": items, "users": {}} | others).encode()
 
 
+def whole(chunks: Iterator[list[T] | ThorError]) -> list[T] | ThorError:
+    values: list[T] = []
+    for chunk in chunks:
+        if isinstance(chunk, ThorError):
+            assert list(chunks) == []
+            return chunk
+        values += chunk
+    return values
+
+
 def reading(body: bytes | None, status: int = 200) -> list[RunningCharge] | ThorError:
-    return read_running(Answer(status, body), (KEY,), 0.0)
+    rows = parse_running_answer(Answer(status, body), (KEY,), 0.0)
+    return rows if isinstance(rows, ThorError) else whole(decode_running_rows(rows))
 
 
 def looking(body: bytes | None, status: int = 200) -> list[Chargebox] | ThorError:
-    return read_chargeboxes(Answer(status, body), (KEY,), 0.0)
+    rows = parse_chargeboxes_answer(Answer(status, body), (KEY,), 0.0)
+    return rows if isinstance(rows, ThorError) else whole(decode_chargebox_rows(rows))
 
 
 def one(item: object) -> RunningCharge:
@@ -142,14 +163,14 @@ def test_a_chargebox() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ITEM if name not in NEEDED])
-def test_what_a_charge_does_not_tell_is_none(name: str) -> None:
-    expected = msgspec.structs.replace(CHARGE, **{name: None})
+def test_a_missing_field_of_a_charge_is_none(name: str) -> None:
+    expected = msgspec.structs.replace(CHARGE, **{FIELDS.get(name, name): None})
     assert one(ITEM | {name: None}) == expected
     assert one({key: value for key, value in ITEM.items() if key != name}) == expected
 
 
 @pytest.mark.parametrize("name", [name for name in LISTED if name != "id"])
-def test_what_a_chargebox_does_not_tell_is_none(name: str) -> None:
+def test_a_missing_field_of_a_chargebox_is_none(name: str) -> None:
     nothing = {"occupied_connectors": (), "reserved_connectors": ()}
     known = name != "connectors"  # of which nothing is kept
     expected = msgspec.structs.replace(CHARGEBOX, **{name: nothing.get(name)} if known else {})
@@ -179,7 +200,7 @@ def test_a_place_may_be_told_in_strings() -> None:
 
 def test_only_where_it_runs_is_needed() -> None:
     charge = one({name: ITEM[name] for name in NEEDED})
-    assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=2, transaction=52)
+    assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=2, transaction=None)
     assert one_box({"id": "A"}) == Chargebox(id="A")
 
 
@@ -190,7 +211,10 @@ def test_what_nobody_documented_is_ignored(value: object) -> None:
     assert reading(running(ITEM, users=value, next=value)) == [CHARGE]
 
 
-@pytest.mark.parametrize("milliseconds", [0, 1, -1, 1_700_000_000_000, 4e12, 1.7e12 + 0.5])
+FIRST, LAST = 946_684_800_000, 4_102_444_800_000  # 2000-01-01 and 2100-01-01
+
+
+@pytest.mark.parametrize("milliseconds", [FIRST, 1_700_000_000_000, 1.7e12 + 0.5, LAST])
 def test_times_are_aware(milliseconds: float) -> None:
     started = one(ITEM | {"date_started": milliseconds}).date_started
     heartbeat = one_box(LISTED | {"last_heartbeat": milliseconds}).last_heartbeat
@@ -198,6 +222,65 @@ def test_times_are_aware(milliseconds: float) -> None:
     assert started is not None
     assert started.utcoffset() == timedelta(0)
     assert started.timestamp() == pytest.approx(milliseconds / 1000, abs=1e-6)
+
+
+ODD_TIMES: list[Any] = [
+    *(0, -1, FIRST - 1, LAST + 1, 1e300, -1e15, 10**400),
+    *(1_700_000_000, 1_700_000_000_000_000, 1_700_000_000_000_000_000),  # s, us, ns
+    *("2023-11-14T22:13:20Z", "1700000000500", True, [1_700_000_000_500]),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_TIMES)
+def test_a_time_that_is_not_in_milliseconds_is_none(odd: Any) -> None:
+    assert one(ITEM | {"date_started": odd}) == msgspec.structs.replace(CHARGE, date_started=None)
+    expected = msgspec.structs.replace(CHARGEBOX, last_heartbeat=None)
+    assert one_box(LISTED | {"last_heartbeat": odd}) == expected
+
+
+@pytest.mark.parametrize("number", [None, 0, -1, 2**63, 10**400, 1.5, "52", True, [52]])
+def test_a_transaction_that_no_stop_could_name_is_none(number: Any) -> None:
+    unnumbered = msgspec.structs.replace(CHARGE, transaction=None)
+    assert reading(running(ITEM, ITEM | {"id": number}, ITEM)) == [CHARGE, unnumbered, CHARGE]
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("id_tag", 12_847_382),
+        ("id_tag", {}),
+        ("energy", "12345.5"),
+        ("energy", True),
+        ("type", 1),
+    ],
+)
+def test_an_odd_field_of_a_charge_costs_only_itself(name: str, odd: Any) -> None:
+    expected = msgspec.structs.replace(CHARGE, **{name: None})
+    assert reading(running(ITEM, ITEM | {name: odd})) == [CHARGE, expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "odd", "kept"),
+    [
+        ("alias", 12, None),
+        ("active", "yes", None),
+        ("connected", "true", None),
+        ("occupied_connectors", "1, 2", ()),
+        ("occupied_connectors", [1, "2"], ()),
+        ("reserved_connectors", 3, ()),
+        ("timezone", 1, None),
+    ],
+)
+def test_an_odd_field_of_a_chargebox_costs_only_itself(name: str, odd: Any, kept: Any) -> None:
+    expected = msgspec.structs.replace(CHARGEBOX, **{name: kept})
+    assert looking(json.dumps([LISTED, LISTED | {name: odd}]).encode()) == [CHARGEBOX, expected]
+
+
+def test_several_odd_fields_of_one_row() -> None:
+    odd = {"id": 0, "energy": "1", "date_started": "today", "user": [1], "payment": 7}
+    assert one(ITEM | odd) == msgspec.structs.replace(
+        CHARGE, transaction=None, energy=None, date_started=None, user=[1], payment=7
+    )
 
 
 def test_an_empty_list_is_one() -> None:
@@ -211,12 +294,9 @@ def test_an_empty_list_is_one() -> None:
 BAD_ITEMS: list[Any] = [
     *({name: value for name, value in ITEM.items() if name != needed} for needed in NEEDED),
     *(ITEM | {name: None} for name in NEEDED),
-    *(ITEM | {"id": number} for number in (0, -1, 2**63, 10**400, 1.5, "52", True)),
-    *(ITEM | {"connector": number} for number in (0, -1, 2**63, "2")),
-    *(ITEM | {"date_started": moment} for moment in (1e300, -1e15, "2023-11-14", True)),
-    ITEM | {"id_tag": 12_847_382},
-    ITEM | {"energy": "12"},
+    *(ITEM | {"connector": number} for number in (0, -1, 2**63, "2", True)),
     ITEM | {"chargebox": 7},
+    ITEM | {"chargebox": 7, "energy": "12"},
     None,
     [],
     "item",
@@ -231,22 +311,59 @@ def test_one_bad_item_makes_it_no_list(item: object) -> None:
     check_silent(error)
 
 
-async def test_what_no_stop_could_name_is_no_pin(emulator: ThorEmulator) -> None:
+async def test_a_charge_without_a_number_cannot_be_pinned(emulator: ThorEmulator) -> None:
     emulator.start_charge("A", 1, TAG, 0)
+    emulator.start_charge("B", 1, TAG, 8)
     async with thor_at(emulator.base_url) as thor:
-        with pytest.raises(NotSentError, match="not as Thor documents it") as failed:
+        with pytest.raises(NotSentError, match="no transaction number") as failed:
             await thor.stop_charge(StopCharge("A", 1, TAG), pin=True)
+        assert not emulator.ledger.requests
+        outcome = await thor.stop_charge(StopCharge("B", 1, TAG), pin=True)
     assert failed.value.reason == "pin"
-    assert not emulator.ledger.requests
+    assert outcome.command.transaction == 8
 
 
 @pytest.mark.parametrize(
-    "item", [{}, None, LISTED | {"id": None}, LISTED | {"id": 1}, LISTED | {"active": "yes"}]
+    "item", [{}, None, LISTED | {"id": None}, LISTED | {"id": 1}, {"active": "yes"}]
 )
 def test_one_bad_chargebox_makes_it_no_list(item: object) -> None:
     error = looking(json.dumps([LISTED, item]).encode())
     assert type(error) is UnexpectedResponse
     assert str(error) == "the list of chargeboxes is not as Thor documents it"
+
+
+@pytest.mark.parametrize("place", [0, 260, 599])
+def test_a_bad_row_anywhere_makes_a_long_list_no_list(place: int) -> None:
+    """A long list is decoded in chunks, and a part of a list is none."""
+    items: list[Any] = [ITEM] * 600
+    assert reading(running(*items)) == [CHARGE] * 600
+    items[place] = {}
+    assert type(reading(running(*items))) is UnexpectedResponse
+
+
+def test_a_polled_list_is_without_user_and_payment() -> None:
+    rows = parse_running_answer(Answer(200, running(ITEM, ITEM | {"id": 0, "user": []})), (), 0.0)
+    assert isinstance(rows, list)
+    expected = msgspec.structs.replace(CHARGE, user=None, payment=None)
+    unnumbered = msgspec.structs.replace(expected, transaction=None)
+    assert whole(decode_polled_rows(rows)) == [expected, unnumbered]
+
+
+def test_rows_cost_the_garbage_collector_nothing() -> None:
+    """A collection that looks at 100,000 of them would hold the event loop."""
+    assert not gc.is_tracked(one(ITEM))
+    assert not gc.is_tracked(one_box(LISTED))
+    rows = parse_running_answer(Answer(200, running(ITEM)), (), 0.0)
+    assert isinstance(rows, list)
+    assert not gc.is_tracked(rows[0])
+
+
+def test_a_long_list_comes_in_chunks() -> None:
+    rows = parse_running_answer(Answer(200, running(*[ITEM] * 2000)), (), 0.0)
+    assert isinstance(rows, list)
+    sizes = [len(chunk) for chunk in decode_running_rows(rows) if isinstance(chunk, list)]
+    assert sum(sizes) == 2000
+    assert max(sizes) <= 500
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, -2, 2**70])
@@ -456,14 +573,14 @@ async def test_a_given_base_url_serves_both(origin: Recorder) -> None:
 
 
 def test_without_any_address_it_is_the_documented_one() -> None:
-    plan: ClientConfig = ThorClient(KEY)._plan
-    assert ask_running(plan.read_url).url == (
+    config: ClientConfig = ThorClient(KEY)._settings
+    assert build_running_request(config.read_url).url == (
         "https://api.thor.tools/latest/integration/charges/running"
     )
-    assert ask_chargeboxes(plan.read_url).url == (
+    assert build_chargeboxes_request(config.read_url).url == (
         "https://api.thor.tools/latest/integration/chargeboxes"
     )
-    assert plan.base_url == "https://dev.api.thor.tools/latest/integration"
+    assert config.base_url == "https://dev.api.thor.tools/latest/integration"
 
 
 # Retrying

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 
 from tests.conftest import KEY, TAG, shown
-from tests.emulator.test_chargers import under_virtual_time
-from tests.emulator.test_emulator import Client
+from tests.emulator.harness import Client, under_virtual_time
 from thor_async import StartNotification, StopCharge, StopNotification, ThorClient
 from thor_async._protocol.notifications import parse_notification
 from thor_async.emulator import Behaviour, Notifications, ThorEmulator
@@ -211,7 +210,7 @@ PARSERS: list[Callable[[Any], Notification]] = [
 
 
 def check_refused(said: Any, parse: Callable[[Any], Notification]) -> None:
-    with pytest.raises(ValueError, match=r"^no \w*\s?notification|^\w+ must") as refused:
+    with pytest.raises(ValueError, match=r"^not a \w*\s?notification|^\w+ must") as refused:
         parse(said)
     text = shown(refused.value)
     assert TAG not in text
@@ -293,8 +292,8 @@ def test_the_stop_of_a_start() -> None:
     ("changes", "why"),
     [
         ({"accepted": False, "transaction_id": 0}, "was refused"),
-        ({"id": None}, "tells no id_tag"),
-        ({"id": ""}, "tells no id_tag"),
+        ({"id": None}, "has no id_tag"),
+        ({"id": ""}, "has no id_tag"),
         ({"id": f"{TAG}\n"}, "id_tag must not hold control"),
         ({"id": " "}, "id_tag must not be empty"),
     ],

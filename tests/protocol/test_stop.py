@@ -24,15 +24,10 @@ from thor_async import (
     Verdict,
 )
 from thor_async._errors import CODES
-from thor_async._protocol.stop import (
-    ANSWER_LIMIT,
-    Answer,
-    Request,
-    ask_stop,
-    read_retry_after,
-    read_stop,
-    sanitize,
-)
+from thor_async._protocol.error_responses import parse_retry_after
+from thor_async._protocol.http_messages import ANSWER_LIMIT, Answer, Request
+from thor_async._protocol.sanitize import sanitize
+from thor_async._protocol.stop import build_stop_request, parse_stop_answer
 
 SECRETS = (KEY, TAG)
 NOW = 784_111_777.0
@@ -42,7 +37,7 @@ properties = settings(deadline=None, derandomize=True, max_examples=500)
 
 
 def read(status: int, body: bytes | None = b"", content_type: str = "") -> ThorError | None:
-    return read_stop(Answer(status, body, content_type), SECRETS, NOW)
+    return parse_stop_answer(Answer(status, body, content_type), SECRETS, NOW)
 
 
 def refusal(body: bytes | None, status: int = 400, content_type: str = "") -> ThorError:
@@ -61,7 +56,7 @@ def test_the_wire_has_its_address_and_limit() -> None:
 
 
 def test_a_request_shows_nothing_of_its_body() -> None:
-    asked = ask_stop("http://thor/api", StopCharge("box", 1, TAG))
+    asked = build_stop_request("http://thor/api", StopCharge("box", 1, TAG))
     assert repr(asked) == str(asked) == f"Request(POST {asked.url})"
 
 
@@ -80,7 +75,7 @@ def test_a_request_shows_nothing_of_its_body() -> None:
     ],
 )
 def test_a_stop_has_the_wires_fields_and_none_of_ours(command: StopCharge, body: bytes) -> None:
-    asked = ask_stop("http://thor/api", command)
+    asked = build_stop_request("http://thor/api", command)
     assert asked == Request("POST", "http://thor/api/charges/stop", body, ANSWER_LIMIT)
 
 
@@ -396,7 +391,7 @@ def test_a_secret_that_the_server_echoes_is_not_shown(body: str) -> None:
 @pytest.mark.parametrize("key", ["message", "code", "error"])
 @pytest.mark.parametrize("echo", ["S3cret", "xS3crety"])
 def test_a_secret_that_looks_like_a_code_is_none(key: str, echo: str) -> None:
-    error = read_stop(Answer(403, json({key: echo})), ("S3cret",), NOW)
+    error = parse_stop_answer(Answer(403, json({key: echo})), ("S3cret",), NOW)
     assert error is not None
     assert error.code is None
     assert str(error) == f"Thor answered 403: {echo.replace('S3cret', '***')}"
@@ -404,7 +399,7 @@ def test_a_secret_that_looks_like_a_code_is_none(key: str, echo: str) -> None:
 
 def test_a_known_code_stands_beside_an_echoed_secret() -> None:
     body = json({"message": "S3cret", "code": "APIKeyNotFound"})
-    error = read_stop(Answer(403, body), ("S3cret",), NOW)
+    error = parse_stop_answer(Answer(403, body), ("S3cret",), NOW)
     assert type(error) is APIKeyNotFound
     assert str(error) == "Thor answered 403: APIKeyNotFound"
 
@@ -477,7 +472,7 @@ def test_a_content_type_is_text_from_the_server_too(content_type: str) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date_or_ignored(value: str, seconds: float | None) -> None:
-    assert read_retry_after(value, NOW) == seconds
+    assert parse_retry_after(value, NOW) == seconds
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="no time zones here")
@@ -488,18 +483,18 @@ def test_a_date_without_a_zone_is_utc_wherever_we_are(
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("TZ", zone)
         time.tzset()
-        assert read_retry_after("Mon Nov  7 08:49:37 1994", NOW) == 86_400.0
-        assert read_retry_after("Mon, 07 Nov 1994 08:49:37 GMT", NOW) == 86_400.0
+        assert parse_retry_after("Mon Nov  7 08:49:37 1994", NOW) == 86_400.0
+        assert parse_retry_after("Mon, 07 Nov 1994 08:49:37 GMT", NOW) == 86_400.0
     time.tzset()
 
 
 def test_no_retry_after_is_none() -> None:
-    assert read_retry_after(None, NOW) is None
+    assert parse_retry_after(None, NOW) is None
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
 def test_retry_after_is_told_with_the_error(status: int) -> None:
-    error = read_stop(Answer(status, b"", "", "Sun, 06 Nov 1994 08:49:40 GMT"), (), NOW)
+    error = parse_stop_answer(Answer(status, b"", "", "Sun, 06 Nov 1994 08:49:40 GMT"), (), NOW)
     assert error is not None
     assert error.retry_after == 3.0
 
@@ -508,14 +503,14 @@ def test_retry_after_is_told_with_the_error(status: int) -> None:
 @given(seconds=st.integers(-(10**8), 10**8), fraction=st.floats(0, 1, exclude_max=True))
 def test_a_date_is_told_from_now_on(seconds: int, fraction: float) -> None:
     date = datetime(1994, 11, 6, 8, 49, 37) + timedelta(seconds=seconds)  # noqa: DTZ001
-    told = read_retry_after(date.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW + fraction)
+    told = parse_retry_after(date.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW + fraction)
     assert told == pytest.approx(max(0.0, seconds - fraction))
 
 
 @properties
 @given(st.text() | st.from_regex(r"(Mon|Sun|Sat)[, ][0-9A-Za-z:+., -]{0,40}", fullmatch=True))
 def test_any_retry_after_is_seconds_or_nothing(value: str) -> None:
-    told = read_retry_after(value, NOW)
+    told = parse_retry_after(value, NOW)
     assert told is None or 0 <= told < 10**12
 
 
@@ -539,7 +534,7 @@ BODIES = st.none() | st.binary() | ENCODABLE.map(json) | WORDS.map(str.encode)
 def test_any_answer_is_a_relay_or_a_thor_error_of_its_statuss_verdict(
     status: int, body: bytes | None, content_type: str, retry_after: str | None
 ) -> None:
-    error = read_stop(Answer(status, body, content_type, retry_after), SECRETS, NOW)
+    error = parse_stop_answer(Answer(status, body, content_type, retry_after), SECRETS, NOW)
     if error is None:
         assert status == 200
         assert body is not None

@@ -13,7 +13,7 @@ from aiohttp import web
 from fastapi import FastAPI
 from litestar import Litestar
 
-from tests.emulator.test_chargers import patiently
+from tests.conftest import wait_until
 from thor_async import ThorClient
 
 from . import aiohttp_app, fastapi_app, litestar_app
@@ -48,7 +48,7 @@ async def by_uvicorn(app: FastAPI | Litestar, **settings: Any) -> AsyncIterator[
     server = uvicorn.Server(config)
     listener, url = _listener()
     serving = asyncio.create_task(server.serve([listener]))
-    await patiently(lambda: server.started)
+    await wait_until(lambda: server.started)
 
     def shut_down() -> asyncio.Task[None]:
         server.should_exit = True

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import KEY, TAG, Rests
 from tests.fake_transport import OK, FakeTransport, Reply, fleet, refused, thor_says
 from thor_async import BatchAbandoned, BatchPaused, BatchResumed, StopCharge, ThorError
-from thor_async._protocol.stop import Answer
+from thor_async._protocol.http_messages import Answer
 from thor_async._telemetry.logging import log
 
 WHERE = "chargebox='EaJ7cU9NJ3YkTNgy' connector=2"

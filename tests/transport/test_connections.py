@@ -1,41 +1,114 @@
-"""A client's own connections: a request goes out whole, and only a clean one is used again."""
+"""A client's own connections: a request is written whole, and only a clean one is used again."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
+import tomllib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import aiohttp
 import pytest
 import trustme
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 
 from thor_async import (
     ChargeboxNotFound,
+    ConnectionLost,
     NotSentError,
     RejectedError,
     StopCharge,
     ThorClient,
     UnexpectedResponse,
+    Verdict,
 )
+from thor_async._transport.connections import (
+    BodyAppendingTransport,
+    GuardedConnector,
+    SingleWriteRequest,
+    _Guard,
+    session_parts,
+)
+from thor_async.emulator import ThorEmulator
 
 from ..conftest import KEY
-from ..fault_server import FaultServer, Line, Script, read
+from ..fault_server import FaultServer, Line, Script, close, fin, read
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 17\r\n\r\nChargeboxNotFound"
 
 
-async def first_bytes(line: Line) -> None:
-    """Reads the begin of a request only; the reader's buffer stops the rest."""
+async def read_first_byte(line: Line) -> None:
+    """Reads one byte of a request; the rest stays in the buffers."""
     await line.reader.read(1)
 
 
-def client(server: FaultServer) -> ThorClient:
-    return ThorClient(KEY, base_url=server.url, attempt_timeout=1.0)
+def client(server: FaultServer, **settings: Any) -> ThorClient:
+    return ThorClient(KEY, base_url=server.url, attempt_timeout=5.0, **settings)
+
+
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Returns the context of a client, and that of a server that it trusts."""
+    authority = trustme.CA()
+    trusting, certified = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(trusting)
+    authority.issue_cert("127.0.0.1").configure_cert(certified)
+    return trusting, certified
+
+
+def record_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any]:
+    """Records the arguments of each call of a method, without `self`."""
+    original, calls = getattr(owner, name), []
+
+    def recorded(self: Any, *args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(owner, name, recorded)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (GuardedConnector, "connect"),
+        (SingleWriteRequest, "update_body_from_data"),
+        (SingleWriteRequest, "send"),
+        (BodyAppendingTransport, "is_closing"),
+        (BodyAppendingTransport, "write"),
+        (_Guard, "get_buffer"),
+        (_Guard, "buffer_updated"),
+        (_Guard, "shut"),
+    ],
+)
+async def test_aiohttp_calls_once_what_is_overridden(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    calls = record_calls(monkeypatch, owner, name)
+    async with FaultServer([read, OK]) as server, client(server) as thor:
+        for number in (1, 2):
+            await thor.stop_charge(command)
+            assert len(calls) == number
+
+
+async def test_aiohttp_writes_a_whole_head_at_once_and_nothing_else(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = record_calls(monkeypatch, BodyAppendingTransport, "write")
+    async with FaultServer([read, OK]) as server, client(server) as thor:
+        await thor.stop_charge(command)
+    [(head,)] = writes
+    assert head.startswith(b"POST /charges/stop HTTP/1.1\r\n")
+    assert head.endswith(b"\r\n\r\n")
+    assert head.count(b"\r\n\r\n") == 1
+    assert b"\r\nContent-Length: %d\r\n" % len(server.requests[0].body) in head
 
 
 async def test_a_request_starts_no_task(command: StopCharge) -> None:
@@ -43,13 +116,13 @@ async def test_a_request_starts_no_task(command: StopCharge) -> None:
         await thor.stop_charge(command)  # opens the connection
         started: list[Coroutine[Any, Any, Any]] = []
 
-        def note(
-            loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **more: Any
+        def start(
+            loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
         ) -> asyncio.Task[Any]:
-            started.append(work)
-            return asyncio.Task(work, loop=loop, **more)
+            started.append(coroutine)
+            return asyncio.Task(coroutine, loop=loop, **options)
 
-        asyncio.get_running_loop().set_task_factory(note)  # type: ignore[arg-type]
+        asyncio.get_running_loop().set_task_factory(start)  # type: ignore[arg-type]
         try:
             await thor.stop_charge(command)
         finally:
@@ -72,15 +145,15 @@ async def test_a_body_of_any_size_arrives_whole(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "end"),
+    ("beginning", "end"),
     [(OK[:-1], b"}"), (CHUNKED, b"0\r\n\r\n"), (CHUNKED + b"0\r\n", b"A: b\r\n\r\n")],
 )
-async def test_what_comes_right_behind_the_end_of_an_answer_answers_nothing(
-    command: StopCharge, begin: bytes, end: bytes
+async def test_bytes_in_the_packet_of_an_answers_end_answer_no_later_request(
+    command: StopCharge, beginning: bytes, end: bytes
 ) -> None:
-    """aiohttp releases the connection at that end, before it looks at the rest of the bytes."""
-    spoken_on: Script = [read, begin, 0.05, end + OK, 1.0]
-    async with FaultServer(spoken_on, [read, NOT_FOUND]) as server, client(server) as thor:
+    """aiohttp releases the connection at that end, before it looks at the rest of the packet."""
+    two_answers: Script = [read, beginning, 0.05, end + OK, 1.0]
+    async with FaultServer(two_answers, [read, NOT_FOUND]) as server, client(server) as thor:
         await thor.stop_charge(command)
         with pytest.raises(ChargeboxNotFound):
             await thor.stop_charge(command)
@@ -88,26 +161,23 @@ async def test_what_comes_right_behind_the_end_of_an_answer_answers_nothing(
 
 
 @pytest.mark.parametrize("size", [100_000, 1_000_000])
-async def test_an_answer_over_the_limit_is_left_also_in_the_midst_of_tls(
+async def test_an_answer_over_the_limit_is_left_unread_over_tls(
     command: StopCharge, size: int
 ) -> None:
-    """TLS reads on while it is closed, and hands over what it has."""
-    authority = trustme.CA()
-    own, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.configure_trust(own)
-    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    """TLS reads on while it closes, and passes on what it has."""
+    trusting, certified = tls_contexts()
     large = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
     async with (
-        FaultServer([read, large], [read, OK], tls=theirs) as server,
-        ThorClient(KEY, base_url=server.url, ssl=own) as thor,
+        FaultServer([read, large], [read, OK], tls=certified) as server,
+        ThorClient(KEY, base_url=server.url, ssl=trusting) as thor,
     ):
         with pytest.raises(RejectedError):
             await thor.stop_charge(command)
         await thor.stop_charge(command)
 
 
-async def test_a_connection_that_would_become_another_is_closed(command: StopCharge) -> None:
-    """Not by the collector, which complains of it in the loop's debug mode."""
+async def test_a_connection_that_was_upgraded_is_closed(command: StopCharge) -> None:
+    """Not by the garbage collector, which reports it in the loop's debug mode."""
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
     asyncio.get_running_loop().set_debug(True)
     async with FaultServer([read, upgrade]) as server, client(server) as thor:
@@ -116,30 +186,33 @@ async def test_a_connection_that_would_become_another_is_closed(command: StopCha
         await server.emptied()
 
 
-async def test_a_connection_with_something_left_to_send_is_not_used_again(
+async def test_a_connection_with_unsent_bytes_is_not_used_again(
     command: StopCharge,
 ) -> None:
     large = StopCharge("box", 1, "t" * 24_000_000)  # more than the kernel takes
-    async with FaultServer([first_bytes, OK, 1.0], [read, OK]) as server, client(server) as thor:
+    async with (
+        FaultServer([read_first_byte, OK, 1.0], [read, OK]) as server,
+        client(server) as thor,
+    ):
         await thor.stop_charge(large)
         await thor.stop_charge(command)
     assert server.connections == 2
     assert len(server.requests) == 1
 
 
-async def test_a_new_connection_that_cannot_be_used_is_given_up_at_once(
+async def test_a_new_connection_that_cannot_be_used_ends_the_attempt(
     command: StopCharge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a server that ends or speaks at once would be connected to without a pause."""
+    """Otherwise it would connect again and again to a server that closes or speaks at once."""
     connect = aiohttp.TCPConnector.connect
 
-    async def spoilt(*args: Any) -> Any:
+    async def connect_and_spoil(*args: Any) -> Any:
         connection = await connect(*args)
         assert connection.protocol is not None
         connection.protocol.force_close()
         return connection
 
-    monkeypatch.setattr(aiohttp.TCPConnector, "connect", spoilt)
+    monkeypatch.setattr(aiohttp.TCPConnector, "connect", connect_and_spoil)
     async with FaultServer([read, OK]) as server, client(server) as thor:
         with pytest.raises(NotSentError) as caught:
             await thor.stop_charge(command)
@@ -150,20 +223,20 @@ async def test_a_new_connection_that_cannot_be_used_is_given_up_at_once(
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Every session is traced, as OpenTelemetry does it, by a hook that waits for this."""
-    may_go_on = asyncio.Event()
+    """Traces every session, as OpenTelemetry does, by a hook that waits for this event."""
+    event = asyncio.Event()
     init = aiohttp.ClientSession.__init__
 
     async def hook(*_: Any) -> None:
-        await may_go_on.wait()
+        await event.wait()
 
-    def traced_init(self: aiohttp.ClientSession, *args: Any, **more: Any) -> None:
+    def traced_init(self: aiohttp.ClientSession, *args: Any, **options: Any) -> None:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(hook)
-        init(self, *args, trace_configs=[trace], **more)
+        init(self, *args, trace_configs=[trace], **options)
 
     monkeypatch.setattr(aiohttp.ClientSession, "__init__", traced_init)
-    return may_go_on
+    return event
 
 
 async def test_a_hook_that_waits_changes_nothing(
@@ -178,18 +251,18 @@ async def test_a_hook_that_waits_changes_nothing(
 
 
 @pytest.mark.parametrize("ending", ["cancel", "close", "server"])
-async def test_what_ends_while_a_hook_waits_leaves_nothing_behind(
+async def test_a_request_that_ends_while_a_hook_waits_leaves_nothing_behind(
     command: StopCharge, traced: asyncio.Event, ending: str
 ) -> None:
-    end: list[Callable[[Line], Any]] = []
+    first: list[Callable[[Line], Any]] = []
 
-    async def leave(line: Line) -> None:
+    async def abort(line: Line) -> None:
         await asyncio.sleep(0.05)
         line.writer.transport.abort()
 
     if ending == "server":
-        end.append(leave)
-    async with FaultServer([*end, read, OK]) as server, client(server) as thor:
+        first.append(abort)
+    async with FaultServer([*first, read, OK]) as server, client(server) as thor:
         stop = asyncio.create_task(thor.stop_charge(command))
         await asyncio.sleep(0.1)
         if ending == "cancel":
@@ -204,3 +277,334 @@ async def test_what_ends_while_a_hook_waits_leaves_nothing_behind(
         async with asyncio.timeout(5):
             await server.emptied()
     assert server.requests == []
+
+
+class FakeTransport:
+    """Records what is written; in `log`, what a guard does with it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.log: list[object] = []
+        self.unsent = 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def set_protocol(self, protocol: object) -> None: ...
+
+    def abort(self) -> None:
+        self.log.append("abort")
+
+    def get_extra_info(self, name: str) -> Any:
+        class NoSocket:
+            def fileno(self) -> int:
+                return -1
+
+        return NoSocket() if name == "socket" else None
+
+
+def appending(body: bytes) -> tuple[FakeTransport, BodyAppendingTransport]:
+    transport = FakeTransport()
+    return transport, BodyAppendingTransport(cast("asyncio.Transport", transport), body)
+
+
+@pytest.mark.parametrize("head", [b"head", bytearray(b"head"), memoryview(b"head")])
+def test_the_body_follows_the_first_write_only(head: bytes) -> None:
+    transport, writing = appending(b"body")
+    assert not writing.is_body_written
+    writing.write(head)
+    assert writing.is_body_written
+    writing.write(b"more")
+    writing.writelines([b"and ", b"more"])
+    assert transport.written == [b"headbody", b"more", b"and more"]
+
+
+def test_the_body_follows_the_first_writelines_only() -> None:
+    transport, writing = appending(b"body")
+    writing.writelines(iter([b"he", b"ad"]))
+    assert writing.is_body_written
+    writing.writelines([b"more"])
+    writing.write(b"more")
+    assert transport.written == [b"headbody", b"more", b"more"]
+
+
+def test_all_else_of_a_transport_is_passed_on() -> None:
+    transport, writing = appending(b"body")
+    transport.unsent = 7
+    assert cast("Any", writing).get_write_buffer_size() == 7
+    assert not writing.is_closing()
+    assert transport.written == []
+
+
+async def test_a_head_that_aiohttp_would_write_later_is_never_sent_alone(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiohttp leaves the head to a task while writing is paused."""
+    monkeypatch.setattr(ResponseHandler, "writing_paused", True)
+    async with FaultServer([read, OK]) as server, client(server) as thor:
+        with pytest.raises(ConnectionLost) as caught:
+            await thor.stop_charge(command)
+        await server.emptied()
+    assert caught.value.maybe_applied
+    assert server.requests == []
+
+
+async def test_a_head_that_was_written_elsewhere_leaves_no_complete_request(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = aiohttp.ClientRequest.send
+
+    async def send_past(self: aiohttp.ClientRequest, conn: Connection) -> Any:
+        assert conn.protocol is not None
+        conn.protocol.transport = cast("Any", conn.protocol.transport)._transport
+        return await send(self, conn)
+
+    monkeypatch.setattr(aiohttp.ClientRequest, "send", send_past)
+    async with FaultServer([read, OK]) as server, client(server) as thor:
+        with pytest.raises(ConnectionLost) as caught:
+            await thor.stop_charge(command)
+        await server.emptied()
+    assert caught.value.maybe_applied
+    assert server.requests == []
+
+
+class FakeHandler:
+    """aiohttp's protocol, as a guard sees it."""
+
+    def __init__(self, log: list[object]) -> None:
+        self.log = log
+        self.should_close = False
+
+    def force_close(self) -> None:
+        self.should_close = True
+
+    def data_received(self, data: bytes) -> None:
+        self.log.append(data)
+
+    def set_exception(self, error: BaseException) -> None:
+        self.log.append(type(error))
+
+    def pause_writing(self) -> None:
+        self.log.append("pause")
+
+    def resume_writing(self) -> None:
+        self.log.append("resume")
+
+    def eof_received(self) -> None:
+        self.log.append("eof")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.log.append(exc)
+
+
+class GuardCase:
+    """A guard between a fake transport and a fake handler, with the log of both."""
+
+    def __init__(self) -> None:
+        self.transport = FakeTransport()
+        self.log = self.transport.log
+        self.handler = FakeHandler(self.log)
+        self.guard = _Guard(
+            cast("asyncio.Transport", self.transport), cast("ResponseHandler", self.handler)
+        )
+
+    def receive(self, *packets: bytes) -> None:
+        for packet in packets:
+            buffer = self.guard.get_buffer(-1)
+            buffer[: len(packet)] = packet
+            self.guard.buffer_updated(len(packet))
+
+
+@pytest.fixture
+def case() -> GuardCase:
+    return GuardCase()
+
+
+def test_an_open_guard_passes_everything_on(case: GuardCase) -> None:
+    case.guard.pause_writing()
+    case.guard.resume_writing()
+    case.receive(OK, b"more")
+    case.guard.eof_received()
+    case.guard.connection_lost(None)
+    assert case.log == ["pause", "resume", OK, b"more", "eof", None]
+    assert not case.handler.should_close
+
+
+async def test_a_shut_guard_passes_no_bytes_on_and_aborts(case: GuardCase) -> None:
+    case.guard.shut()
+    case.receive(OK)
+    assert case.log == []  # not at once
+    await asyncio.sleep(0)
+    assert case.log == ["abort"]
+    assert case.handler.should_close
+    assert not case.guard.open()
+
+
+def test_a_shut_guard_lets_an_end_close_the_transport(case: GuardCase) -> None:
+    case.guard.shut()
+    case.guard.eof_received()
+    assert case.log == []
+    assert not case.guard.open()
+
+
+def test_a_shut_guard_still_says_when_writing_may_go_on(case: GuardCase) -> None:
+    """Otherwise aiohttp would wait for it for ever."""
+    case.guard.pause_writing()
+    case.guard.shut()
+    case.guard.resume_writing()
+    assert case.log == ["pause", "resume"]
+    assert case.guard.open()
+
+
+def test_a_guard_does_not_open_while_bytes_are_unsent(case: GuardCase) -> None:
+    case.guard.shut()
+    case.transport.unsent = 1
+    assert not case.guard.open()
+    case.transport.unsent = 0
+    assert case.guard.open()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 13, 14, 100])
+def test_a_guard_passes_an_answer_on_whatever_its_packets(case: GuardCase, size: int) -> None:
+    for _ in range(2):
+        packets = [OK[at : at + size] for at in range(0, len(OK), size)]
+        case.receive(*packets)
+        case.guard.shut()
+        assert case.log == packets
+        case.log.clear()
+        assert case.guard.open()
+
+
+@pytest.mark.parametrize("packets", [[b"\r\n\r\n" + OK], [b"\r", b"\n", b"\r\n" + OK]])
+def test_a_guard_leaves_empty_lines_before_an_answer_out(
+    case: GuardCase, packets: list[bytes]
+) -> None:
+    case.receive(*packets)
+    assert case.log == [OK]
+
+
+@pytest.mark.parametrize("garbage", [b"<html>", b"RTSP/1.0 200 OK\r\n", b"HTTP/1.1 OK", b"\0"])
+@pytest.mark.parametrize("size", [1, 100])
+def test_a_guard_fails_an_answer_that_begins_with_no_status_line(
+    case: GuardCase, garbage: bytes, size: int
+) -> None:
+    for at in range(0, len(garbage), size):
+        case.receive(garbage[at : at + size])
+        if case.log and isinstance(case.log[-1], type):
+            break
+    failure = case.log.pop()
+    assert isinstance(failure, type)
+    assert issubclass(failure, HttpProcessingError)
+    assert garbage.startswith(b"".join(cast("list[bytes]", case.log)))
+
+
+def test_a_guard_checks_each_answer(case: GuardCase) -> None:
+    case.receive(OK)
+    case.guard.shut()
+    assert case.guard.open()
+    case.receive(b"<html>")
+    assert isinstance(case.log[-1], type)
+
+
+async def test_a_guard_tells_aiohttp_when_writing_is_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = record_calls(monkeypatch, ResponseHandler, "pause_writing")
+    resumes = record_calls(monkeypatch, ResponseHandler, "resume_writing")
+    large = StopCharge("box", 1, "t" * 24_000_000)  # more than the kernel takes
+    async with FaultServer([read, OK]) as server, client(server) as thor:
+        for number in (1, 2):
+            await thor.stop_charge(large)
+            assert len(pauses) == len(resumes) == number
+    assert server.connections == 1
+
+
+async def test_a_guard_tells_aiohttp_of_an_end(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = record_calls(monkeypatch, ResponseHandler, "eof_received")
+    async with FaultServer([read, b"HTTP/1.1 200 OK\r\n\r\n{}", 0.02, fin]) as server:
+        async with client(server) as thor:
+            await thor.stop_charge(command)
+        assert len(ends) == 1
+
+
+UNTESTED = ["3.13.5", "3.14.3", "3.14.0", "3.14.4rc1", "3.14.5.dev0", "3.15.0", "4.0.0a2.dev0", ""]
+
+
+@pytest.mark.parametrize("version", ["3.14.4", "3.14.5", "3.14.10"])
+async def test_a_tested_aiohttp_is_used_with_the_guard(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp, "__version__", version)
+    connector, request_class = session_parts(None)
+    assert type(connector) is GuardedConnector
+    assert request_class is SingleWriteRequest
+    assert not connector.force_close
+    await connector.close()
+
+
+@pytest.mark.parametrize("version", UNTESTED)
+async def test_any_other_aiohttp_is_used_as_it_is_and_no_connection_twice(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp, "__version__", version)
+    connector, request_class = session_parts(None)
+    assert type(connector) is aiohttp.TCPConnector
+    assert request_class is aiohttp.ClientRequest
+    assert connector.force_close
+    assert connector.limit == 0
+    await connector.close()
+
+
+def test_this_run_has_a_tested_aiohttp() -> None:
+    """Otherwise the tests of this file would say nothing of the guard."""
+    assert re.fullmatch(r"3\.14\.\d+", aiohttp.__version__)
+
+
+def test_the_lowest_tested_aiohttp_is_the_lowest_allowed() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert "aiohttp>=3.14.4,<4" in pyproject["project"]["dependencies"]
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request: pytest.FixtureRequest) -> tuple[ssl.SSLContext, ssl.SSLContext] | None:
+    return tls_contexts() if request.param else None
+
+
+async def test_an_untested_aiohttp_takes_no_unsolicited_answer(
+    command: StopCharge,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None,
+) -> None:
+    monkeypatch.setattr(aiohttp, "__version__", UNTESTED[-2])
+    trusting, certified = tls or (None, None)
+    two_answers: Script = [read, OK, 0.01, OK, close]
+    async with (
+        FaultServer(two_answers, [read, NOT_FOUND, close], tls=certified) as server,
+        client(server, ssl=trusting) as thor,
+    ):
+        await thor.stop_charge(command)
+        with pytest.raises(ChargeboxNotFound):
+            await thor.stop_charge(command)
+    assert server.connections == 2
+    assert {request.headers["connection"] for request in server.requests} == {"close"}
+    assert server.requests[0].body == server.requests[1].body != b""
+
+
+async def test_an_untested_aiohttp_serves_a_batch(
+    emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiohttp, "__version__", UNTESTED[-2])
+    commands = [StopCharge(f"box-{n}", 1, "tag-1234", n) for n in range(1, 51)]
+    emulator.fill(commands)
+    async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+        assert len(await thor.running_charges()) == 50
+        outcomes = await thor.stop_many(commands)
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.RELAYED}

@@ -1,157 +1,265 @@
-"""One look at the running charges for all who wait, however many they are."""
+"""Polls the list of running charges for all commands that need it, with one request at a time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from .._errors import ThorError
 from .._protocol.lists import RunningCharge
 from .._protocol.notifications import StopNotification
+from .faults import OwnFault, log_fault
 from .tracker import ChargeTracker, Snapshot
 
 # Seconds for which a list is good enough to tell what runs before a stop is sent.
 _FRESH = 3.0
-_FIRST, _LONGEST, _GROWTH, _JITTER = 2.0, 10.0, 1.5, 1.2
-_PATIENCE, _LAST_LOOK = 2.0, 1.0
+_SHORTEST, _LONGEST, _GROWTH, _JITTER = 2.0, 10.0, 1.5, 1.2
+_LONGEST_BACKOFF, _BACKOFF_GROWTH = 60.0, 2.0
+# One wrong header must not end all confirmations for years.
+_LONGEST_RETRY_AFTER = 3600.0
+_BEFORE_STOP, _AFTER_END = 2.0, 1.0
+_CHUNK = 500
 
+T = TypeVar("T")
+
+Result = Snapshot | ThorError | OwnFault
 Look = Callable[[], Awaitable[list[RunningCharge] | ThorError]]
 
 
-class RunningChargePoller:
-    """Looks at the running charges while anybody watches one, and tells each what it saw.
+class _Waiter:
+    """`settled` is set as soon as a tracker has its proof, or a fault."""
 
-    Looks begin at least 2 s after one another, growing to 10 s while nobody new comes, jittered.
+    def __init__(self) -> None:
+        self.settled = asyncio.Event()
+        self.fault: OwnFault | None = None
+
+
+class RunningChargePoller:
+    """Asks for the list of running charges (a look) while a command needs it.
+
+    Looks begin at least 2 s after one another. While a charge is tracked, the interval grows from 2
+    to 10 s, jittered, and is 2 s again when another charge is tracked. After each failed look it
+    doubles, up to 60 s, and is at least the answer's `Retry-After`; only a list that arrives makes
+    it short again. Until then, who needs a list gets the last failure at once.
+
+    A programming error in a look is logged, and raised to those who wait for that look; one in a
+    tracker is raised to the command of that tracker. The poll goes on.
     """
 
-    def __init__(self, look: Look, random: Callable[[float, float], float]) -> None:
+    def __init__(
+        self, look: Look, jitter: Callable[[float, float], float] = random.uniform
+    ) -> None:
         self._look = look
-        self._random = random
+        self._jitter = jitter
         self._loop = asyncio.get_running_loop()
-        self._watches: dict[ChargeTracker, asyncio.Event] = {}
+        self._waiters: dict[ChargeTracker, _Waiter] = {}
         self._users = 0
         self._poll: asyncio.Task[None] | None = None
-        self._interval = _FIRST
-        self._begun = self._due = -math.inf
-        self._sooner = asyncio.Event()
-        self._last: Snapshot | ThorError | None = None
-        self._last_begun = -math.inf
-        self._news = asyncio.Event()
+        self._is_looking = False
+        self._last_begin = self._not_before = self._due = -math.inf
+        self._interval = _SHORTEST
+        self._due_changed = asyncio.Event()
+        self._latest: Result | None = None
+        self._latest_begin = -math.inf
+        self._arrived = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def watching(self, watch: ChargeTracker) -> AsyncIterator[None]:
-        """Tells the watch all that is seen and heard while the block lasts."""
-        soon = self._begun + _FIRST * self._random(1.0, _JITTER)
-        self._watches[watch] = asyncio.Event()
-        self._interval = _FIRST
-        if isinstance(self._last, Snapshot) and self._is_since(self._loop.time() - _FRESH):
-            watch.saw(self._last)
-        self._look_by(soon)
+    async def track(self, tracker: ChargeTracker) -> AsyncIterator[None]:
+        """Hands all lists and notifications to the tracker while the block lasts."""
+        self._waiters[tracker] = _Waiter()
+        if not self._is_failing():
+            self._interval = _SHORTEST
+        if isinstance(self._latest, Snapshot) and self._latest_begin >= self._loop.time() - _FRESH:
+            self._hand_over(tracker, tracker.observe, self._latest)
+        self._look_by(self._last_begin + _SHORTEST)
         try:
-            async with self._looking():
+            async with self._polling():
                 yield
         finally:
-            del self._watches[watch]
+            del self._waiters[tracker]
 
-    def told(self, notification: StopNotification) -> None:
-        """Tells all who watch of a notification."""
-        for watch in self._watches:
-            watch.told(notification)
-        self._wake()
+    def notify(self, notification: StopNotification) -> None:
+        """Hands a notification to all trackers."""
+        for tracker in self._waiters:
+            self._hand_over(tracker, tracker.notify, notification)
 
-    def patience(self) -> float:
-        """How long a stop waits for a list that tells what runs before it: it matters more."""
-        is_looking = self._begun > self._last_begun
-        return (self._begun if is_looking else self._loop.time()) + _PATIENCE
-
-    async def showing(
+    async def latest_showing(
         self, chargebox: str, connector: int, since: float
-    ) -> Snapshot | ThorError | None:
-        """A list of the last seconds that shows a charge there, else one begun at `since` or later.
+    ) -> Snapshot | ThorError:
+        """Returns a list of the last 3 s that shows a charge there, else one begun since `since`.
 
-        None if that look was broken off.
+        Returns the error of a failed look; raises the programming error of one.
         """
-        listed = await self._since(self._loop.time() - _FRESH)
-        if isinstance(listed, Snapshot) and not listed.there(chargebox, connector):
-            listed = await self._since(since)
-        return listed
+        latest = await self._wait_for_look(self._loop.time() - _FRESH)
+        if isinstance(latest, Snapshot) and not latest.there(chargebox, connector):
+            latest = await self._wait_for_look(since)
+        if isinstance(latest, OwnFault):
+            latest.throw()
+        return latest
 
-    async def until_proven(self, watch: ChargeTracker, until: float) -> None:
-        """Returns once the watch has its proof, or else soon after the last look, at `until`."""
-        proven = self._watches[watch]
-        self._wake()
+    async def wait_before_stop(self, chargebox: str, connector: int, since: float) -> None:
+        """Waits as `latest_showing` does, but at most 2 s from the begin of a look.
+
+        The stop matters more: it is sent in any case, so nothing is raised here.
+        """
+        latest = await self._wait_briefly(self._loop.time() - _FRESH)
+        if isinstance(latest, Snapshot) and not latest.there(chargebox, connector):
+            await self._wait_briefly(since)
+
+    async def wait_until_settled(self, tracker: ChargeTracker, until: float) -> None:
+        """Returns when the tracker has its proof, else soon after the last look, at `until`.
+
+        Raises a programming error in this tracker; and at the end one in the last look, so that it
+        is not taken for a list that did not come.
+        """
+        waiter = self._waiters[tracker]
+        if tracker.state is not None:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await proven.wait()
+                await waiter.settled.wait()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until + _LAST_LOOK):
-                if not proven.is_set():
-                    await self._since(until - _FIRST)
+            async with asyncio.timeout_at(until + _AFTER_END):
+                if not waiter.settled.is_set():
+                    await self._wait_for_look(until - _SHORTEST)
+        if waiter.fault is not None:
+            waiter.fault.throw()
+        if tracker.state is None and isinstance(self._latest, OwnFault):
+            self._latest.throw()
 
-    async def _since(self, begun: float) -> Snapshot | ThorError | None:
-        """What a look that began then or later brought."""
-        async with self._looking():
-            while not self._is_since(begun):
-                if self._begun < begun:
-                    self._look_by(self._loop.time())
-                await self._news.wait()
-        return self._last
+    async def _wait_for_look(self, since: float) -> Result:
+        """Returns the result of a look that began at `since` or later.
 
-    def _is_since(self, begun: float) -> bool:
-        return self._last_begun >= begun
+        While the list fails and may not be asked for yet, returns its last failure at once.
+        """
+        async with self._polling():
+            while self._latest is None or self._latest_begin < since:
+                if self._latest is not None and self._is_backing_off():
+                    break
+                self._look_by(self._loop.time())
+                await self._arrived.wait()
+            return self._latest
+
+    async def _wait_briefly(self, since: float) -> Result | None:
+        begin = self._last_begin if self._is_looking else max(self._loop.time(), self._not_before)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(begin + _BEFORE_STOP):
+                return await self._wait_for_look(since)
+        return None
+
+    def _is_failing(self) -> bool:
+        return self._latest is not None and not isinstance(self._latest, Snapshot)
+
+    def _is_backing_off(self) -> bool:
+        is_early = not self._is_looking and self._loop.time() < self._not_before
+        return is_early and self._is_failing()
 
     def _look_by(self, due: float) -> None:
+        due = max(due, self._not_before)
         if due < self._due:
             self._due = due
-            self._sooner.set()
+            self._due_changed.set()
 
     @contextlib.asynccontextmanager
-    async def _looking(self) -> AsyncIterator[None]:
-        """Somebody needs the poll: it runs as long as anybody does."""
+    async def _polling(self) -> AsyncIterator[None]:
+        """Runs the poll while at least one such block lasts."""
         self._users += 1
         if self._poll is None:
-            self._poll = asyncio.Task(self._look_on(), loop=self._loop)
+            self._poll = asyncio.Task(self._run(), loop=self._loop)
         try:
             yield
         finally:
             self._users -= 1
             if not self._users:
                 poll, self._poll = self._poll, None
-                # A look that is broken off brings nothing: nobody is to wait for it.
-                self._begun = min(self._begun, self._last_begun)
+                self._is_looking = False
                 poll.cancel()
                 await asyncio.wait([poll])
 
-    async def _look_on(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await self._until_due()
-            self._begun = self._loop.time()
-            self._due = self._begun + self._interval * self._random(1.0, _JITTER)
-            self._take_in(self._begun, await self._look())
+            await self._wait_until_due()
+            begin = self._last_begin = self._loop.time()
+            # Holds also when this look is broken off.
+            pause = self._interval if self._is_failing() else _SHORTEST
+            self._due = self._not_before = begin + pause
+            self._is_looking = True
+            stretch, result = await self._take_look(begin)
+            self._is_looking = False
+            self._schedule(begin, stretch, result)
+            self._publish(begin, result)
 
-    async def _until_due(self) -> None:
+    async def _wait_until_due(self) -> None:
         while self._loop.time() < self._due:
-            self._sooner.clear()
+            self._due_changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._due):
-                    await self._sooner.wait()
+                    await self._due_changed.wait()
 
-    def _take_in(self, begun: float, charges: list[RunningCharge] | ThorError) -> None:
-        if isinstance(charges, ThorError):
-            # As fresh as it ever gets, so that all who wait are told, and not each by its own look.
-            self._last_begun, self._last = self._loop.time(), charges
-        else:
+    async def _take_look(self, begin: float) -> tuple[float, Result]:
+        """Returns the jitter of the next interval, and the result of one look."""
+        stretch = 1.0
+        try:
+            stretch = float(self._jitter(1.0, _JITTER))
+            charges = await self._look()
+            if isinstance(charges, ThorError):
+                return stretch, charges
+            return stretch, await _make_snapshot(begin, charges)
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Else the look was cancelled from inside, and all who wait would wait for ever.
+            error = RuntimeError("a look at the running charges was cancelled")
+            return stretch, log_fault(error.with_traceback(cancelled.__traceback__))
+        except Exception as fault:
+            return stretch, log_fault(fault)
+
+    def _schedule(self, begin: float, stretch: float, result: Result) -> None:
+        """Decides when the next look is due, and before which time none may begin."""
+        if isinstance(result, Snapshot):
+            if self._is_failing():
+                self._interval = _SHORTEST
+            self._not_before = begin + _SHORTEST
+            self._due = max(self._not_before, begin + self._interval * stretch)
             self._interval = min(self._interval * _GROWTH, _LONGEST)
-            self._last_begun, self._last = begun, Snapshot(begun, charges)
-            for watch in self._watches:
-                watch.saw(self._last)
-        self._wake()
-        self._news.set()
-        self._news = asyncio.Event()
+            return
+        self._interval = min(self._interval * _BACKOFF_GROWTH, _LONGEST_BACKOFF)
+        asked = (result.retry_after or 0.0) if isinstance(result, ThorError) else 0.0
+        wait = max(self._interval, self._interval * stretch, min(asked, _LONGEST_RETRY_AFTER))
+        # From the end of the look: a list that takes long to fail gives no shorter pause.
+        self._due = self._not_before = self._loop.time() + wait
 
-    def _wake(self) -> None:
-        for watch, proven in self._watches.items():
-            if watch.state is not None:
-                proven.set()
+    def _publish(self, begin: float, result: Result) -> None:
+        self._latest, self._latest_begin = result, begin
+        if isinstance(result, Snapshot):
+            for tracker in self._waiters:
+                self._hand_over(tracker, tracker.observe, result)
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+
+    def _hand_over(self, tracker: ChargeTracker, method: Callable[[T], None], fact: T) -> None:
+        """Calls a method of the tracker, unless the tracker has had a fault."""
+        waiter = self._waiters[tracker]
+        if waiter.fault is None:
+            try:
+                method(fact)
+            except Exception as fault:
+                waiter.fault = log_fault(fault)
+        if tracker.state is not None or waiter.fault is not None:
+            waiter.settled.set()
+
+
+async def _make_snapshot(begin: float, charges: list[RunningCharge]) -> Snapshot:
+    """Makes a snapshot in chunks, and empties the list: 100,000 charges take long to free, too."""
+    snapshot = Snapshot(begin)
+    while charges:
+        snapshot.add(charges[-_CHUNK:])
+        del charges[-_CHUNK:]
+        if charges:
+            await asyncio.sleep(0)
+    return snapshot

@@ -1,8 +1,7 @@
-"""What lists and notifications prove of one stop. No I/O, no waiting: facts in, a state out."""
+"""Decides what lists and notifications prove about one stop, without I/O."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -22,7 +21,7 @@ REFUSAL = "a notification that the chargebox refused the stop"
 RUNS = "the last complete running list shows it"
 NOT_WATCHED = "Thor did not take the stop"
 _UNCLEAR = "a charge runs there, but which one it is was not known before the stop"
-_NO_LIST = "no complete running list came after the stop"
+_NO_LIST = "no complete running list after the stop shows whether it runs"
 _NEVER_SEEN = "never seen in a running list, which therefore proves nothing"
 _ABSENT_ONCE = "seen in the running list, then absent from a single one"
 
@@ -35,11 +34,10 @@ class ConfirmationRecord(OutcomeRecord, frozen=True, kw_only=True):
 
 
 class Confirmation(msgspec.Struct, frozen=True):
-    """What became of a charge after its stop.
+    """The state of a charge after its stop, and the evidence for it.
 
-    `state` is `stopped`, which is proven; `refused` by the chargebox; `still_running` by the last
-    list; or `unconfirmed`. `evidence` says in words what that rests on, `outcome` what Thor
-    answered to the stop.
+    `state` is `stopped` (proven), `refused` by the chargebox, `still_running` in the last list, or
+    `unconfirmed`. `evidence` is a sentence that says why; `outcome` is the outcome of the stop.
     """
 
     state: State
@@ -48,9 +46,9 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     @property
     def next_step(self) -> NextStep:
-        """What to do now, in the words of a `StopOutcome`; a relay alone leaves nothing `done`.
+        """The next step, as in a `StopOutcome`, except that a relayed stop alone is not `done`.
 
-        Thor's own `NotInTransaction` does, unless the charge was seen to run on.
+        Thor's own `NotInTransaction` is `done`, unless a list shows that the charge still runs.
         """
         if self.state == "stopped":
             return "done"
@@ -58,35 +56,48 @@ class Confirmation(msgspec.Struct, frozen=True):
         return "check" if is_open else self.outcome.next_step
 
     def record(self) -> ConfirmationRecord:
-        """This confirmation as one flat, msgspec-encodable row."""
+        """Returns this confirmation as one flat row that msgspec can encode."""
         row = msgspec.structs.asdict(self.outcome.record()) | {"next_step": self.next_step}
         return ConfirmationRecord(**row, state=self.state, evidence=self.evidence)
 
 
 class Snapshot:
-    """One complete list of the running charges. `begun` is when it was asked for, by the loop."""
+    """One complete list of the running charges. `begun` is the loop time of its request."""
 
-    def __init__(self, begun: float, charges: Iterable[RunningCharge]) -> None:
+    def __init__(self, begun: float, charges: Iterable[RunningCharge] = ()) -> None:
         self.begun = begun
-        self._there: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-        self._running: set[tuple[str, int]] = set()
-        for charge in charges:
-            self._there[charge.chargebox, charge.connector].append(charge.transaction)
-            self._running.add((charge.chargebox, charge.transaction))
+        self.chargeboxes: set[str] = set()
+        self._there: dict[tuple[str, int], Sequence[int | None]] = {}
+        self._running: set[tuple[str, int | None]] = set()
+        self.add(charges)
 
-    def there(self, chargebox: str, connector: int) -> Sequence[int]:
-        """The transactions that run on that connector: more than one is a list in disorder."""
+    def add(self, charges: Iterable[RunningCharge]) -> None:
+        """Adds rows: a long list is added in chunks."""
+        for charge in charges:
+            place = charge.chargebox, charge.connector
+            # A tuple of numbers costs the garbage collector nothing, and nearly all have just one.
+            others = self._there.get(place, ())
+            if isinstance(others, list):
+                others.append(charge.transaction)
+            else:
+                one = (charge.transaction,)
+                self._there[place] = [*others, *one] if others else one
+            self._running.add((charge.chargebox, charge.transaction))
+            self.chargeboxes.add(charge.chargebox)
+
+    def there(self, chargebox: str, connector: int) -> Sequence[int | None]:
+        """Returns the transactions on that connector; None is one without a valid number.
+
+        More than one is a list in disorder.
+        """
         return self._there.get((chargebox, connector), ())
 
     def shows(self, chargebox: str, transaction: int) -> bool:
         return (chargebox, transaction) in self._running
 
-    def chargeboxes(self) -> set[str]:
-        return {chargebox for chargebox, _ in self._running}
-
 
 def is_watched(outcome: StopOutcome) -> bool:
-    """Whether the charge may have been stopped by it, or may have been over before."""
+    """Whether the stop may have ended the charge, or the charge may have been over before."""
     watched = (NotInTransaction, WrongTransaction)
     return outcome.verdict in (Verdict.RELAYED, Verdict.INDETERMINATE) or isinstance(
         outcome.error, watched
@@ -94,10 +105,10 @@ def is_watched(outcome: StopOutcome) -> bool:
 
 
 class ChargeTracker:
-    """All that is known of one charge that is being stopped. `state` is None until it is proven.
+    """Collects the evidence about one charge that is being stopped. `state` is None until proven.
 
-    Only what was asked for after the answer can show that the charge is gone: a list from before
-    tells its transaction where the command does not, and that it is in this list at all.
+    Only a list that was asked for after the answer can prove that the charge is over. A list from
+    before shows the transaction of a command without one, and that the list contains the charge.
     """
 
     def __init__(self, command: StopCharge) -> None:
@@ -117,18 +128,18 @@ class ChargeTracker:
         self._ended: set[int] = set()
         self._was_refused = False
 
-    def sent(self) -> None:
-        """The stop is about to be sent: later lists do not tell any more which charge is meant."""
+    def mark_sent(self) -> None:
+        """Marks that the stop is sent now: later lists cannot show which charge it means."""
         self._is_sent = True
 
-    def answered(self, outcome: StopOutcome, now: float) -> None:
-        """What came of the stop. From now on, absence counts."""
+    def mark_answered(self, outcome: StopOutcome, now: float) -> None:
+        """Takes the outcome of the stop, at loop time `now`. From then on, absence counts."""
         self._outcome = outcome
         self._answered = now
         self._decide()
 
-    def told(self, notification: StopNotification) -> None:
-        """A notification of any charge came in."""
+    def notify(self, notification: StopNotification) -> None:
+        """Takes a notification about any charge."""
         if (notification.chargebox, notification.connector) != (self._chargebox, self._connector):
             return
         if notification.is_end and notification.transaction is not None:
@@ -137,8 +148,8 @@ class ChargeTracker:
             self._was_refused |= self._is_sent  # before that it can only be another stop's
         self._decide()
 
-    def saw(self, snapshot: Snapshot) -> None:
-        """The next complete list came in."""
+    def observe(self, snapshot: Snapshot) -> None:
+        """Takes the next complete list."""
         there = snapshot.there(self._chargebox, self._connector)
         if not (self._is_sent or self._is_given):
             self._transaction = there[0] if len(there) == 1 else None
@@ -148,15 +159,19 @@ class ChargeTracker:
         self._was_seen |= shown
         if self._outcome is None or snapshot.begun <= self._answered:
             return
+        if not shown and None in there:
+            # The charge without a number may be this one: the list proves nothing.
+            self._shown, self._absent = None, 0
+            return
         self._shown = shown
         self._absent = 0 if shown else self._absent + 1
-        # An earlier one would only show that the list lags.
-        if number is not None and not shown and any(other > number for other in there):
+        # A lower number would only show that the list lags.
+        if number is not None and not shown and any(other and other > number for other in there):
             self._end("stopped", REPLACED)
         self._decide()
 
     def conclude(self, outcome: StopOutcome) -> Confirmation:
-        """What there is to say when the time is over, or once it is proven."""
+        """Returns the proven state, else what the last lists show."""
         if self.state is not None:
             return Confirmation(self.state, self._evidence, outcome)
         if self._shown and self._transaction is not None:

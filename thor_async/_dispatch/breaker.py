@@ -1,4 +1,4 @@
-"""The pause while Thor seems down: single probes, until it speaks again or the batch gives up."""
+"""The circuit breaker: pauses while Thor seems down or refuses the account, and sends probes."""
 
 from __future__ import annotations
 
@@ -6,135 +6,219 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
 
-from .._events import BatchPaused, BatchResumed, Event, describe_cause
+from .._errors import AccountError, NotSentError, ThorError
 from .limiter import Waiters, wake_first
+
+_CONTACTED = {"connect", "dns", "tls"}
+"""Reasons of a `NotSentError` that say something about Thor: it was tried and not reached."""
+
+
+class BreakerState(Enum):
+    """What may be sent."""
+
+    CLOSED = auto()
+    """Everything."""
+
+    OPEN = auto()
+    """Nothing, until the next probe is due."""
+
+    PROBE_READY = auto()
+    """The next request, as the probe."""
+
+    PROBING = auto()
+    """Nothing, while the probe is in flight."""
 
 
 class CircuitBreaker:
-    """Notices that Thor seems down, and lets single probes through until it speaks again.
+    """Pauses after `LIMIT` outcomes in a row without an answer of Thor; its own answer ends that.
 
-    Down is `LIMIT` outcomes in a row without an answer of Thor's own. Then one request at a time
-    goes out, after 1, 2, 4 ... 15 s; the first answer of Thor's own resumes. When `give_up_after`
-    seconds of pause have passed, the probe at their end decides whether `give_up` is called;
-    None is never, 0 at once. Seconds are the loop's.
+    While it is open, one request at a time goes out as a probe, after 1, 2, 4 ... 15 s. The first
+    200 or code that Thor documents closes it. Serves batches and the worker, with two differences:
+
+    - `give_up_after`: seconds open after which the probe that fails calls `on_give_up`; None is
+      never, 0 is at once instead of opening.
+    - `pauses_when_refused`: an account error opens it, and only a probe closes it again. Otherwise
+      an account error calls `on_give_up`.
+
+    `on_open` gets the cause, `on_close` the seconds that it was open. All durations are loop time.
     """
 
     LIMIT = 64
-    _FIRST, _LONGEST = 1.0, 15.0
+    _FIRST_DELAY, _MAX_DELAY = 1.0, 15.0
 
     def __init__(
         self,
-        give_up_after: float | None,
-        give_up: Callable[[Exception | None], None],
-        tell: Callable[[Event], None] = lambda event: None,
+        *,
+        give_up_after: float | None = None,
+        pauses_when_refused: bool = False,
+        on_open: Callable[[ThorError], None] = lambda cause: None,
+        on_close: Callable[[float], None] = lambda seconds: None,
+        on_give_up: Callable[[ThorError | None], None] = lambda cause: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._give_up_after = give_up_after
-        self._give_up = give_up
-        self._tell = tell
-        self._silent = 0
-        self._cause: Exception | None = None
-        self._delay = self._FIRST
+        self._pauses_when_refused = pauses_when_refused
+        self._on_open, self._on_close, self._on_give_up = on_open, on_close, on_give_up
+        self._state = BreakerState.CLOSED
+        self._is_shut = False
+        self._cause: ThorError | None = None
+        self._delay = self._FIRST_DELAY
+        self._opened_at = 0.0
         self._deadline = math.inf
-        self._began = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._number = 0
-        self._open_turn = False
-        self._held: Waiters = deque()
-        self._pullers: Waiters = deque()
-        self.paused = False
+        self._pause = 0
+        self._probe_waiters: Waiters = deque()
+        self._pull_waiters: Waiters = deque()
+        self.is_open = False
+        self.is_refused = False
+        self.failures = 0
 
-    def heard(self) -> None:
-        """Thor spoke: whatever was held goes on."""
-        self._silent = 0
-        if self.paused:
-            self.end()
-            self._tell(BatchResumed(self._loop.time() - self._began))
+    @property
+    def state(self) -> BreakerState:
+        return self._state
 
-    def silence(self, cause: Exception | None) -> None:
-        """A command ended without an answer of Thor's own."""
-        self._silent += 1
-        self._cause = cause
-        if self.paused or self._silent < self.LIMIT:
+    def record_result(self, error: ThorError | None, probe: int = 0) -> None:
+        """Takes in how one request ended. `probe` is what `acquire_probe` returned for it."""
+        if isinstance(error, AccountError):
+            self._record_refusal(error, probe)
+        elif error is None or error.answered:
+            self.record_success(probe)
+        elif _was_not_tried(error):
+            self.release_probe(probe)
+        else:
+            self._record_probe_failure(error, probe)
+
+    def record_success(self, probe: int = 0) -> None:
+        """Thor answered. Closes the breaker, and lets all go on that wait for it."""
+        self.failures = 0
+        # A request that was in flight when the account was refused says nothing about it now.
+        if self.is_open and (probe == self._pause or not self.is_refused):
+            self._close()
+            self._on_close(self._loop.time() - self._opened_at)
+
+    def record_failure(self, error: ThorError) -> None:
+        """A command ended without an answer of Thor. Opens the breaker at the limit."""
+        self.failures += 1
+        self._cause = error
+        if self.is_open or self.failures < self.LIMIT:
             return
         if self._give_up_after == 0:
-            self._give_up(cause)
-            return
-        self.paused = True
-        self._number += 1
-        self._delay = self._FIRST
-        self._began = self._loop.time()
-        if self._give_up_after is not None:
-            self._deadline = self._began + self._give_up_after
-        self._open_turn_later()
-        self._tell(BatchPaused(describe_cause(cause)))
+            self._on_give_up(error)
+        else:
+            self._open(error)
 
-    def probed(self, number: int, cause: Exception | None) -> None:
-        """The probe of the pause with that number, if it still lasts, was not answered."""
-        if not self.paused or number != self._number:
+    def record_command(self, error: ThorError | None, attempts: int, probe: int) -> None:
+        """Takes in how a command ended whose requests were not recorded one by one."""
+        self.record_result(error, probe)
+        if error is not None and attempts and not error.answered and not _was_not_tried(error):
+            self.record_failure(error)
+
+    def release_probe(self, probe: int) -> None:
+        """Releases an unused probe, so that the next waiter can probe immediately."""
+        if self.is_open and probe == self._pause:
+            self._offer_probe()
+
+    async def acquire_probe(self) -> int:
+        """Waits until the breaker is closed (0), or the caller may send a probe (its number)."""
+        probe = 0
+        while self.is_open and not probe:
+            if self._state is BreakerState.PROBE_READY:
+                self._state = BreakerState.PROBING
+                return self._pause
+            probe = await self._wait_in(self._probe_waiters)
+        return probe
+
+    async def wait_until_pull_allowed(self) -> None:
+        """Waits until a command is needed: the breaker is closed, or has nothing to probe with.
+
+        It stays ready for a probe: the first call of `acquire_probe` takes it.
+        """
+        while self.is_open and self._state is not BreakerState.PROBE_READY:
+            await self._wait_in(self._pull_waiters)
+
+    def shut(self) -> None:
+        """Closes it for good, and wakes all that wait."""
+        self._is_shut = True
+        self._close()
+
+    def _record_refusal(self, error: AccountError, probe: int) -> None:
+        self.failures = 0
+        if not self._pauses_when_refused:
+            self._on_give_up(error)
+            return
+        self.is_refused = True
+        self._cause = error
+        if self.is_open:
+            self._record_probe_failure(error, probe)
+        else:
+            self._open(error)
+
+    def _record_probe_failure(self, error: ThorError, probe: int) -> None:
+        if not self.is_open or probe != self._pause:
             return
         if self._loop.time() >= self._deadline:
-            self._give_up(cause)
-        else:
-            self._delay = min(self._delay * 2, self._LONGEST)
-            self._open_turn_later()
+            self._on_give_up(error)
+            return
+        self._delay = min(self._delay * 2, self._MAX_DELAY)
+        self._schedule_probe()
 
-    def pass_on(self, number: int) -> None:
-        """The next may be the probe at once: the one that had the turn could not use it."""
-        if self.paused and number == self._number:
-            self._open()
+    def _open(self, cause: ThorError) -> None:
+        if self._is_shut:
+            return
+        self.is_open = True
+        self._pause += 1
+        self._delay = self._FIRST_DELAY
+        self._opened_at = self._loop.time()
+        if self._give_up_after is not None:
+            self._deadline = self._opened_at + self._give_up_after
+        self._schedule_probe()
+        self._on_open(cause)
 
-    async def turn(self) -> int:
-        """Waits for the end of the pause (0), or for the turn to be its probe (its number)."""
-        if self._open_turn:
-            self._open_turn = False
-            return self._number
-        return await self._wait_in(self._held)
-
-    async def pull_turn(self) -> None:
-        """Waits until the next command may be pulled: no pause, or nothing to probe with.
-
-        The turn stays open: the first request to come to `turn` takes it.
-        """
-        while self.paused and not self._open_turn:
-            await self._wait_in(self._pullers)
-
-    def end(self) -> None:
-        """Ends the pause, if there is one, and wakes all who wait for its end."""
-        self.paused = self._open_turn = False
+    def _close(self) -> None:
+        self._state = BreakerState.CLOSED
+        self.is_open = self.is_refused = False
         self._deadline = math.inf
-        self._set_timer(math.inf, self._open)
-        for queue in (self._held, self._pullers):
-            while wake_first(queue, result=0):
+        self._set_timer(math.inf, self._offer_probe)
+        for waiters in (self._probe_waiters, self._pull_waiters):
+            while wake_first(waiters, result=0):
                 pass
 
-    async def _wait_in(self, queue: Waiters) -> int:
+    async def _wait_in(self, waiters: Waiters) -> int:
         waiter: asyncio.Future[int] = self._loop.create_future()
-        queue.append(waiter)
+        waiters.append(waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
-            if not waiter.cancelled():
-                self.pass_on(waiter.result())
+            if not waiter.cancelled():  # it was given the probe at the same time
+                self.release_probe(waiter.result())
             raise
 
-    def _open_turn_later(self) -> None:
-        self._set_timer(min(self._loop.time() + self._delay, self._deadline), self._open)
+    def _schedule_probe(self) -> None:
+        self._state = BreakerState.OPEN
+        self._set_timer(min(self._loop.time() + self._delay, self._deadline), self._offer_probe)
 
-    def _open(self) -> None:
-        """Gives the turn to whoever is held; else a command may be pulled for it."""
-        self._open_turn = not wake_first(self._held, result=self._number)
-        if self._open_turn:
-            wake_first(self._pullers, result=self._number)
-            # A live source may have none: then nobody ever comes for the turn.
-            self._set_timer(max(self._loop.time() + self._FIRST, self._deadline), self._expire)
+    def _offer_probe(self) -> None:
+        """Gives the probe to the first that waits; without one, asks for a command to be pulled."""
+        if wake_first(self._probe_waiters, result=self._pause):
+            self._state = BreakerState.PROBING
+            return
+        self._state = BreakerState.PROBE_READY
+        wake_first(self._pull_waiters, result=self._pause)
+        # A live source may have no command: then nothing ever takes the probe.
+        self._set_timer(max(self._loop.time() + self._FIRST_DELAY, self._deadline), self._expire)
 
     def _expire(self) -> None:
-        if self.paused and self._open_turn:
-            self._give_up(self._cause)
+        if self._state is BreakerState.PROBE_READY:
+            self._on_give_up(self._cause)
 
     def _set_timer(self, when: float, callback: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if when == math.inf else self._loop.call_at(when, callback)
+
+
+def _was_not_tried(error: ThorError) -> bool:
+    """Whether nothing was sent for a reason that says nothing about Thor."""
+    return isinstance(error, NotSentError) and error.reason not in _CONTACTED

@@ -1,4 +1,4 @@
-"""How many requests are on the wire at once, and who goes next."""
+"""Limits how many requests are in flight, and decides which one is next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Waiters = deque[asyncio.Future[int]]
 
 
 def wake_first(waiters: Waiters, *, result: int) -> bool:
-    """Whether there was anyone who still waits; the first of them now goes on."""
+    """Gives `result` to the first that still waits; False when none does."""
     while waiters:
         waiter = waiters.popleft()
         if not waiter.done():
@@ -19,53 +19,53 @@ def wake_first(waiters: Waiters, *, result: int) -> bool:
 
 
 class PriorityLimiter:
-    """At most `limit` requests on the wire, across everything that one client does.
+    """Allows `limit` requests in flight, over all calls of a client.
 
-    Urgent waiters go before the others; within each kind the first to come is the first to go.
+    Urgent requests go before the others. Within each kind the first to wait is the first to go.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = self._free = limit
         self._urgent: Waiters = deque()
         self._others: Waiters = deque()
-        self._idlers: Waiters = deque()
+        self._idle_waiters: Waiters = deque()
 
     @property
     def in_flight(self) -> int:
         return self._limit - self._free
 
-    def take(self) -> bool:
-        """Takes a permit if one is free; then nobody is waiting, as a release hands its own on."""
+    def try_acquire(self) -> bool:
+        """Takes a permit if one is free. A free permit means that no request waits for one."""
         if not self._free:
             return False
         self._free -= 1
         return True
 
-    async def wait(self, *, urgent: bool) -> bool:
-        """Waits for a permit. Cancelled or not, none is lost."""
+    async def acquire(self, *, urgent: bool) -> bool:
+        """Waits for a permit, and returns True. A cancelled wait loses no permit."""
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         (self._urgent if urgent else self._others).append(waiter)
         try:
             return bool(await waiter)
         except asyncio.CancelledError:
-            if not waiter.cancelled():  # handed over in the same moment
+            if not waiter.cancelled():  # it was given a permit at the same time
                 self.release()
             raise
 
     def release(self) -> None:
-        """Hands a permit to whoever waits first."""
+        """Gives a permit back: to the first that waits, if there is one."""
         if self._urgent and wake_first(self._urgent, result=True):
             return
         if self._others and wake_first(self._others, result=True):
             return
         self._free += 1
-        if self._free == self._limit:
-            while wake_first(self._idlers, result=True):
+        if self._idle_waiters and self._free == self._limit:
+            while wake_first(self._idle_waiters, result=True):
                 pass
 
-    async def idle(self) -> None:
-        """Waits until nothing is on the wire."""
+    async def wait_idle(self) -> None:
+        """Waits until no request is in flight."""
         if self._free < self._limit:
             waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._idlers.append(waiter)
+            self._idle_waiters.append(waiter)
             await waiter

@@ -1,35 +1,53 @@
-"""Thor's lists: how they are asked for, and what they say."""
+"""Thor's lists of running charges and of chargeboxes: their requests, and their rows as values.
+
+A list is read in two steps, because one of 100,000 rows takes long: `parse_..._answer` finds its
+rows, and `decode_..._rows` decodes them in chunks, between which the caller can let others run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from .._errors import ThorError, UnexpectedResponse
 from .._models import LARGEST
-from .stop import Answer, Request, read_error
+from .error_responses import parse_error_answer
+from .http_messages import Answer, Request
+
+Rows = list[msgspec.Raw]
 
 LIST_LIMIT = 32 * 1024 * 1024
-"""Bytes that are read of a list; of a longer one nothing is used."""
+"""Bytes that are read of a list. A longer list is an error."""
 
+_CHUNK = 250
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The years 2000 to 2100. Seconds, microseconds and nanoseconds of our time are outside of them.
+_EARLIEST, _LATEST = 946_684_800_000, 4_102_444_800_000
 _Number = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
+_Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
 
 
-class RunningCharge(msgspec.Struct, frozen=True, kw_only=True):
-    """A charge that runs, as Thor's list tells it.
+# No cycle can go through these three: what they hold comes from JSON.
 
-    `transaction` is what a `StopCharge` takes; `id_tag` is None when the charge was started
-    remotely or by the API; `energy` is in Wh; `payment` is None when it is free; None also stands
-    for what the list leaves out. Its repr shows neither tag, nor user, nor payment.
+
+class RunningCharge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A charge that runs, from Thor's list.
+
+    `transaction` is what a `StopCharge` takes; it is None when the list has no valid number, and
+    then no stop can be pinned to this charge. `id_tag` is None when the charge was started remotely
+    or by the API; `energy` is in Wh; `payment` is None when the charge is free. Each optional field
+    is also None when the list leaves it out or has a value of another type there. The repr shows
+    neither `id_tag`, nor `user`, nor `payment`.
     """
 
     chargebox: str
     connector: int
-    transaction: int
+    transaction: int | None
     id_tag: str | None = None
     date_started: datetime | None = None
     energy: float | None = None
@@ -45,18 +63,20 @@ class RunningCharge(msgspec.Struct, frozen=True, kw_only=True):
         return f"RunningCharge({', '.join(f'{n}={v!r}' for n, v in self.__rich_repr__())})"
 
 
-class Coordinates(msgspec.Struct, frozen=True):
-    """Where a chargebox stands, in degrees."""
+class Coordinates(msgspec.Struct, frozen=True, gc=False):
+    """The position of a chargebox, in degrees."""
 
     latitude: float
     longitude: float
 
 
-class Chargebox(msgspec.Struct, frozen=True, kw_only=True):
-    """A chargebox of the account. `alias` is the name that people know, `connected` to Thor now.
+class Chargebox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A chargebox of the account.
 
-    None stands for what the list leaves out. Of its connectors only numbers are kept: the rest may
-    hold the secret of a payment device.
+    `alias` is the name that people know; `connected` says whether it is connected to Thor now. None
+    (for the connectors: an empty tuple) stands for what the list leaves out or has in another type.
+    Of the connectors only the numbers are kept, because the rest may hold the secret of a payment
+    device.
     """
 
     id: str
@@ -70,24 +90,22 @@ class Chargebox(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str | None = None
 
 
-class _Item(msgspec.Struct):
-    id: _Number
+class _PolledCharge(msgspec.Struct, gc=False):
     chargebox: str
     connector: _Number
+    id: _Number | None = None
     id_tag: str | None = None
     date_started: float | None = None
     energy: float | None = None
     type: str | None = None
+
+
+class _ListedCharge(_PolledCharge, gc=False):
     user: Any = None
     payment: Any = None
 
 
-class _Running(msgspec.Struct):
-    count: int
-    items: list[_Item]
-
-
-class _ListedChargebox(msgspec.Struct):
+class _ListedChargebox(msgspec.Struct, gc=False):
     id: str
     alias: str | None = None
     active: bool | None = None
@@ -99,69 +117,136 @@ class _ListedChargebox(msgspec.Struct):
     timezone: str | None = None
 
 
-_running = msgspec.json.Decoder(_Running)
-_chargeboxes = msgspec.json.Decoder(list[_ListedChargebox])
+class _RunningList(msgspec.Struct):
+    count: int
+    items: Rows
 
 
-def ask_running(read_url: str, chargebox: str | None = None) -> Request:
-    """The running charges, of all chargeboxes or of one."""
+_running_list = msgspec.json.Decoder(_RunningList)
+_chargebox_list = msgspec.json.Decoder(Rows)
+_charge_row = msgspec.json.Decoder(_ListedCharge)
+_polled_row = msgspec.json.Decoder(_PolledCharge)
+_chargebox_row = msgspec.json.Decoder(_ListedChargebox)
+
+
+def build_running_request(read_url: str, chargebox: str | None = None) -> Request:
+    """Builds the request for the running charges of all chargeboxes, or of one."""
     query = "" if chargebox is None else f"?chargebox={quote(chargebox, safe='')}"
     return Request("GET", f"{read_url}/charges/running{query}", None, LIST_LIMIT)
 
 
-def ask_chargeboxes(read_url: str) -> Request:
-    """The chargeboxes of the account."""
+def build_chargeboxes_request(read_url: str) -> Request:
+    """Builds the request for the chargeboxes of the account."""
     return Request("GET", f"{read_url}/chargeboxes", None, LIST_LIMIT)
 
 
-def read_running(
-    answer: Answer, secrets: tuple[str, ...], now: float
-) -> list[RunningCharge] | ThorError:
-    """All running charges, or why they are not known: a part of a list is none."""
+def parse_running_answer(answer: Answer, secrets: tuple[str, ...], now: float) -> Rows | ThorError:
+    """Returns the rows of a complete list of running charges, or the error that came instead.
+
+    A list whose `count` differs from its rows is an error. For `secrets` and `now` see
+    `parse_error_answer`.
+    """
     if answer.status != 200:
-        return read_error(answer, secrets, now)
+        return parse_error_answer(answer, secrets, now)
     try:
-        listed = _running.decode(answer.body or b"")
-        charges = [_charge(item) for item in listed.items]
-    except (ValueError, RecursionError, OverflowError):
-        return _no_list(answer, "running charges")
-    if listed.count != len(charges):
+        listed = _running_list.decode(answer.body or b"")
+    except (ValueError, RecursionError):
+        return _invalid_list("running charges", answer)
+    if listed.count != len(listed.items):
         return UnexpectedResponse(
-            f"a list of {listed.count} running charges with {len(charges)} in it", status=200
+            f"a list of {listed.count} running charges with {len(listed.items)} in it", status=200
         )
-    return charges
+    return listed.items
 
 
-def read_chargeboxes(
+def parse_chargeboxes_answer(
     answer: Answer, secrets: tuple[str, ...], now: float
-) -> list[Chargebox] | ThorError:
-    """All chargeboxes, or why they are not known."""
+) -> Rows | ThorError:
+    """Returns the rows of the list of chargeboxes, or the error that came instead."""
     if answer.status != 200:
-        return read_error(answer, secrets, now)
+        return parse_error_answer(answer, secrets, now)
     try:
-        return [_chargebox(listed) for listed in _chargeboxes.decode(answer.body or b"")]
-    except (ValueError, RecursionError, OverflowError):
-        return _no_list(answer, "chargeboxes")
+        return _chargebox_list.decode(answer.body or b"")
+    except (ValueError, RecursionError):
+        return _invalid_list("chargeboxes", answer)
 
 
-def _no_list(answer: Answer, what: str) -> UnexpectedResponse:
+def decode_running_rows(rows: Rows) -> Iterator[list[RunningCharge] | ThorError]:
+    """Yields the running charges of `rows` in chunks, each in a few milliseconds.
+
+    An error is yielded last and replaces the whole list: a row without a chargebox and a connector
+    hides which charges run.
+    """
+    return _decode_rows(rows, _charge_row, _charge_with_user, "running charges")
+
+
+def decode_polled_rows(rows: Rows) -> Iterator[list[RunningCharge] | ThorError]:
+    """Yields as `decode_running_rows`, but leaves out `user` and `payment`.
+
+    A poller needs neither, and a garbage collection takes long with hundreds of thousands of dicts.
+    """
+    return _decode_rows(rows, _polled_row, _charge, "running charges")
+
+
+def decode_chargebox_rows(rows: Rows) -> Iterator[list[Chargebox] | ThorError]:
+    """Yields the chargeboxes of `rows` in chunks; an error as in `decode_running_rows`."""
+    return _decode_rows(rows, _chargebox_row, _chargebox, "chargeboxes")
+
+
+def _decode_rows(
+    rows: Rows,
+    decoder: msgspec.json.Decoder[_Item],
+    convert: Callable[[_Item], _Value],
+    what: str,
+) -> Iterator[list[_Value] | ThorError]:
+    for start in range(0, len(rows), _CHUNK):
+        try:
+            chunk = [convert(_decode_row(row, decoder)) for row in rows[start : start + _CHUNK]]
+        except (ValueError, RecursionError):
+            yield _invalid_list(what)
+            return
+        yield chunk
+
+
+def _decode_row(row: msgspec.Raw, decoder: msgspec.json.Decoder[_Item]) -> _Item:
+    """Decodes one row without the fields that have another type than documented."""
+    try:
+        return decoder.decode(row)
+    except msgspec.ValidationError:
+        pass
+    values = msgspec.json.decode(row, type=dict[str, Any])
+    row_type: Any = decoder.type
+    for field in msgspec.structs.fields(row_type):
+        if field.name in values:
+            try:
+                msgspec.convert(values[field.name], field.type)
+            except msgspec.ValidationError:
+                del values[field.name]
+    return msgspec.convert(values, decoder.type)
+
+
+def _invalid_list(what: str, answer: Answer | None = None) -> UnexpectedResponse:
     why = "is not as Thor documents it"
-    if answer.body is None:
+    if answer is not None and answer.body is None:
         why = f"did not arrive whole, or has more than {LIST_LIMIT:,} bytes"
     return UnexpectedResponse(f"the list of {what} {why}", status=200)
 
 
-def _charge(item: _Item) -> RunningCharge:
+def _charge_with_user(listed: _ListedCharge) -> RunningCharge:
+    return _charge(listed, listed.user, listed.payment)
+
+
+def _charge(listed: _PolledCharge, user: Any = None, payment: Any = None) -> RunningCharge:
     return RunningCharge(
-        chargebox=item.chargebox,
-        connector=item.connector,
-        transaction=item.id,
-        id_tag=item.id_tag,
-        date_started=_time(item.date_started),
-        energy=item.energy,
-        type=item.type,
-        user=item.user,
-        payment=item.payment,
+        chargebox=listed.chargebox,
+        connector=listed.connector,
+        transaction=listed.id,
+        id_tag=listed.id_tag,
+        date_started=_time(listed.date_started),
+        energy=listed.energy,
+        type=listed.type,
+        user=user,
+        payment=payment,
     )
 
 
@@ -173,18 +258,20 @@ def _chargebox(listed: _ListedChargebox) -> Chargebox:
         connected=listed.connected,
         occupied_connectors=listed.occupied_connectors or (),
         reserved_connectors=listed.reserved_connectors or (),
-        coordinates=_place(listed.coordinates),
+        coordinates=_coordinates(listed.coordinates),
         last_heartbeat=_time(listed.last_heartbeat),
         timezone=listed.timezone,
     )
 
 
 def _time(milliseconds: float | None) -> datetime | None:
-    return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
+    """Returns the time, or None for one that can only be in another unit than milliseconds."""
+    if milliseconds is None or not _EARLIEST <= milliseconds <= _LATEST:
+        return None
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
-def _place(listed: Any) -> Coordinates | None:
-    # No stop depends on it: an odd one must not cost the whole list.
+def _coordinates(listed: Any) -> Coordinates | None:
     try:
         return msgspec.convert(listed, Coordinates, strict=False)
     except msgspec.ValidationError:

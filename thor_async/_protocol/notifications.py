@@ -1,7 +1,7 @@
-"""What Thor POSTs to the operator's own system: a charge has started, or stopped, or would not.
+"""Parses the notifications that Thor POSTs to the operator's own system.
 
-A notification is a hint of what happened, not a proof of who sent it: nobody knows how they are
-authenticated, repeated or ordered.
+Thor does not document how they are authenticated, repeated or ordered: a notification does not
+prove who sent it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .._models import StopCharge, check_number, check_text
 
 
 class _Body(msgspec.Struct):
-    """Every field of every documented shape, under Thor's own names."""
+    """All fields of all documented shapes, with Thor's names."""
 
     chargebox: str
     connector: int
@@ -54,20 +54,20 @@ class _Notification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartNotification(_Notification, frozen=True, kw_only=True):
-    """A charge has started, or was refused: then not `accepted`, and without a `transaction`.
+    """A charge has started, or was refused (not `accepted`, and without a `transaction`).
 
-    `mode` is local, remote or api. The only source of the tag of a charge that was started from
-    the app or the API: the running list hides it.
+    `mode` is local, remote or api. Only this notification contains the tag of a charge that was
+    started from the app or the API: the running list hides it.
     """
 
     mode: str | None
 
     @classmethod
     def parse(cls, body: bytes | str) -> Self:
-        """From the body of Thor's request. ValueError, which shows no tag, for any other."""
+        """Parses the body of Thor's request. Raises ValueError, which shows no tag, for another."""
         found = _decode(body)
         if found.type != "start":
-            raise ValueError("no start notification: its type must be 'start'")
+            raise ValueError("not a start notification: its type must be 'start'")
         return cls(
             chargebox=found.chargebox,
             connector=found.connector,
@@ -78,14 +78,14 @@ class StartNotification(_Notification, frozen=True, kw_only=True):
         )
 
     def stop_command(self, *, ref: Any = None, not_after: datetime | None = None) -> StopCharge:
-        """The `StopCharge` that ends what has just started.
+        """Returns the `StopCharge` that ends this charge.
 
-        Raises ValueError for a start that was refused, or that tells no tag: nothing to stop.
+        Raises ValueError if the start was refused, or if the notification has no tag.
         """
         if not self.accepted:
             raise ValueError(f"the start at {self.chargebox!r}, {self.connector} was refused")
         if self.id_tag is None:
-            raise ValueError(f"the start at {self.chargebox!r}, {self.connector} tells no id_tag")
+            raise ValueError(f"the start at {self.chargebox!r}, {self.connector} has no id_tag")
         return StopCharge(
             self.chargebox,
             self.connector,
@@ -97,10 +97,10 @@ class StartNotification(_Notification, frozen=True, kw_only=True):
 
 
 class StopNotification(_Notification, frozen=True, kw_only=True):
-    """A charge has ended (`is_end`), or its chargebox would not end it (`is_refusal`).
+    """A charge has ended (`is_end`), or its chargebox refused to end it (`is_refusal`).
 
     Only a normal end has a `transaction`; a refusal is matched by chargebox and connector. `energy`
-    is in Wh, `time` as Thor tells it.
+    is in Wh; `time` is as Thor sends it.
     """
 
     unlocked: bool
@@ -111,11 +111,11 @@ class StopNotification(_Notification, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, body: bytes | str) -> Self:
-        """From the body of Thor's request. ValueError, which shows no tag, for any other."""
+        """Parses the body of Thor's request. Raises ValueError, which shows no tag, for another."""
         found = _decode(body)
         if found.type != "stop_transaction" and found.msg != "stop":
             raise ValueError(
-                "no stop notification: its type must be 'stop_transaction', or its msg 'stop'"
+                "not a stop notification: its type must be 'stop_transaction', or its msg 'stop'"
             )
         return cls(
             chargebox=found.chargebox,
@@ -132,7 +132,7 @@ class StopNotification(_Notification, frozen=True, kw_only=True):
 
     @property
     def is_end(self) -> bool:
-        """Whether it proves that its `transaction` is over."""
+        """Whether this proves that its `transaction` is over."""
         return self.is_normal and self.accepted and self.transaction is not None
 
     @property
@@ -142,7 +142,7 @@ class StopNotification(_Notification, frozen=True, kw_only=True):
 
 
 def parse_notification(body: bytes | str) -> StartNotification | StopNotification:
-    """Either of the two. ValueError, which shows no tag, for any other."""
+    """Parses either kind. Raises ValueError, which shows no tag, for any other body."""
     if _decode(body).type == "start":
         return StartNotification.parse(body)
     return StopNotification.parse(body)
@@ -154,7 +154,7 @@ def _decode(body: bytes | str) -> _Body:
     except msgspec.ValidationError as error:
         why = str(error)
     except (ValueError, RecursionError, TypeError):
-        # Not shown: the error may carry the whole body.
+        # The error itself may contain the whole body.
         why = "give the bytes of the request's JSON body"
     else:
         check_text("chargebox", found.chargebox, shown=True)
@@ -162,4 +162,4 @@ def _decode(body: bytes | str) -> _Body:
         if found.transaction_id:
             check_number("transaction_id", found.transaction_id, "0 is none")
         return found
-    raise ValueError(f"no notification of Thor's: {why}")
+    raise ValueError(f"not a notification from Thor: {why}")

@@ -1,4 +1,4 @@
-"""Tells what happens to the log, and to whoever listens with `on_event`."""
+"""Emits events to the log and to the listeners given as `on_event`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,78 +23,73 @@ from .._events import (
 from .._models import StopCharge, StopOutcome
 from .logging import ATTEMPT, FAILURE, LOG, RETRY, log
 
-OnEvent = Callable[[Event], object] | None
+Listener = Callable[[Event], object]
+OnEvent = Listener | Sequence[Listener] | None
 
 
 class EventEmitter:
-    """Hands the events of one client to who listens; no listener can break a stop."""
+    """Emits the events of one client. No listener can break a stop."""
 
     def __init__(self, on_event: OnEvent = None) -> None:
-        if on_event is not None and not _is_plain(on_event):
-            raise ValueError(
-                f"on_event must be a plain function that is given each event, not {on_event!r}: "
-                "to await something, put the event into a queue of yours"
-            )
-        self._on_event = on_event
-        self._listeners = [log] if on_event is None else [log, on_event]
-        self._accused: set[int] = set()
+        listeners = _as_listeners(on_event)
+        self._has_listeners = bool(listeners)
+        self._listeners: list[tuple[str, Listener]] = [("a log handler", log)]
+        self._listeners += [("on_event", listener) for listener in listeners]
+        self._reported: set[int] = set()
 
-    def tell(self, event: Event) -> None:
-        """To each listener; the first exception of each is logged, and none gets any further.
+    def emit(self, event: Event) -> None:
+        """Calls each listener. The first exception of each is logged, and none is raised.
 
-        But for KeyboardInterrupt and SystemExit, which are for the program. CancelledError is one
-        like others here: no cancellation arrives in what is not awaited.
+        KeyboardInterrupt and SystemExit pass: they are for the program. CancelledError does not,
+        because no cancellation arrives in a function that is not awaited.
         """
-        for place, listener in enumerate(self._listeners):
+        for place, (name, listener) in enumerate(self._listeners):
             try:
                 listener(event)
             except (Exception, asyncio.CancelledError) as failure:
-                if place not in self._accused:
-                    self._accused.add(place)
-                    _accuse(("a log handler", "on_event")[place], failure)
+                if place not in self._reported:
+                    self._reported.add(place)
+                    _log_failure(name, failure)
 
     @property
     def emits_all(self) -> bool:
-        """Whether anybody would hear of a stop that succeeds."""
-        return self.hears(ATTEMPT)
+        """Whether a listener or the log takes the events of a stop that succeeds."""
+        return self._has_listeners or LOG.isEnabledFor(ATTEMPT)
 
-    def hears(self, level: int) -> bool:
-        """Whether anybody would hear of what the log has at that level."""
-        return self._on_event is not None or LOG.isEnabledFor(level)
+    def is_heard(self, level: int) -> bool:
+        """Whether a listener takes an event, or the log takes it at that level."""
+        return self._has_listeners or LOG.isEnabledFor(level)
 
 
 class CallReporter(msgspec.Struct, gc=False):
-    """What one stop has to tell, from its begin to its outcome.
+    """Emits the events of one stop: with `emits_all` each step, else its retries and failure."""
 
-    With `whole`, each step of it; else only its retries and its failure. `started` is loop time.
-    """
-
-    teller: EventEmitter
+    emitter: EventEmitter
     command: StopCharge
     index: int
-    started: float
-    whole: bool
+    emits_all: bool
     attempt: int = 0
     url: str = ""
-    began: float | None = None
+    attempt_began: float | None = None
 
-    def begin(self) -> None:
-        self.teller.tell(CallStarted(**self._where()))
+    def call_started(self) -> None:
+        self.emitter.emit(CallStarted(**self._command_fields()))
 
-    def begin_attempt(self, attempt: int, url: str) -> None:
+    def attempt_started(self, attempt: int, url: str) -> None:
         self.attempt, self.url = attempt, url
-        self.began = asyncio.get_running_loop().time()
-        self.teller.tell(AttemptStarted(**self._where(), attempt=attempt, url=url))
+        self.attempt_began = asyncio.get_running_loop().time()
+        self.emitter.emit(AttemptStarted(**self._command_fields(), attempt=attempt, url=url))
 
-    def end_attempt(self, error: ThorError | None) -> None:
-        """Tells how it ended, if there is one that has not ended."""
-        if self.began is None:
+    def attempt_finished(self, error: ThorError | None) -> None:
+        """Emits how the attempt ended, if one is going on."""
+        if self.attempt_began is None:
             return
-        duration, self.began = asyncio.get_running_loop().time() - self.began, None
-        self.teller.tell(
+        duration = asyncio.get_running_loop().time() - self.attempt_began
+        self.attempt_began = None
+        self.emitter.emit(
             AttemptFinished(
-                **self._where(),
-                **_facts(error),
+                **self._command_fields(),
+                **_error_fields(error),
                 attempt=self.attempt,
                 url=self.url,
                 duration=duration,
@@ -103,23 +98,23 @@ class CallReporter(msgspec.Struct, gc=False):
             )
         )
 
-    def retry(self, attempt: int, error: ThorError | None, wait: float) -> None:
-        if self.teller.hears(RETRY):
-            facts = self._where() | _facts(error)
-            # A plain one: tenacity's own kind of float has no JSON.
-            self.teller.tell(RetryScheduled(**facts, attempt=attempt, wait=float(wait)))
+    def retry_scheduled(self, attempt: int, error: ThorError | None, wait: float) -> None:
+        if self.emitter.is_heard(RETRY):
+            fields = self._command_fields() | _error_fields(error)
+            # A plain float: tenacity's own kind has no JSON.
+            self.emitter.emit(RetryScheduled(**fields, attempt=attempt, wait=float(wait)))
 
-    def finish(self, outcome: StopOutcome) -> None:
-        """Tells the outcome, and first the end of an attempt that was broken off with it."""
+    def call_finished(self, outcome: StopOutcome) -> None:
+        """Emits the outcome, and first the end of an attempt that was broken off with it."""
         error = outcome.error
-        if self.whole:
-            self.end_attempt(error)
-        elif error is None or not self.teller.hears(FAILURE):
+        if self.emits_all:
+            self.attempt_finished(error)
+        elif error is None or not self.emitter.is_heard(FAILURE):
             return
-        self.teller.tell(
+        self.emitter.emit(
             CallFinished(
-                **self._where(),
-                **_facts(error),
+                **self._command_fields(),
+                **_error_fields(error),
                 message=error.message if error else None,
                 verdict=outcome.verdict,
                 attempts=outcome.attempts,
@@ -129,7 +124,7 @@ class CallReporter(msgspec.Struct, gc=False):
             )
         )
 
-    def _where(self) -> dict[str, Any]:
+    def _command_fields(self) -> dict[str, Any]:
         command = self.command
         return {
             "chargebox": command.chargebox,
@@ -140,13 +135,26 @@ class CallReporter(msgspec.Struct, gc=False):
         }
 
 
-def _is_plain(on_event: object) -> bool:
-    called = (on_event, type(on_event).__call__) if callable(on_event) else ()
+def _as_listeners(on_event: OnEvent) -> list[Listener]:
+    given = on_event if isinstance(on_event, Sequence) else [on_event]
+    if on_event is None:
+        return []
+    for listener in given:
+        if not _is_plain_function(listener):
+            raise ValueError(
+                "on_event must be a plain function that is given each event, or a sequence of "
+                f"them, not {listener!r}: to await something, put the event into a queue of yours"
+            )
+    return [listener for listener in given if listener is not None]
+
+
+def _is_plain_function(listener: object) -> bool:
+    called = (listener, type(listener).__call__) if callable(listener) else ()
     return bool(called) and not any(map(inspect.iscoroutinefunction, called))
 
 
-def _facts(error: ThorError | None) -> dict[str, Any]:
-    """How it ended; only a 200 is without an error."""
+def _error_fields(error: ThorError | None) -> dict[str, Any]:
+    """How an attempt or a stop ended; only a 200 is without an error."""
     return {
         "error": type(error).__name__ if error else None,
         "reason": error.reason if isinstance(error, NotSentError) else None,
@@ -155,9 +163,9 @@ def _facts(error: ThorError | None) -> dict[str, Any]:
     }
 
 
-def _accuse(listener: str, failure: BaseException) -> None:
-    """Without the failure's text or chain, which may hold anything."""
+def _log_failure(listener: str, failure: BaseException) -> None:
+    """Logs without the failure's text or chain, which may hold anything."""
     where = "".join(traceback.format_tb(failure.__traceback__))
-    # It may be the log that fails.
+    # The log itself may be what fails.
     with contextlib.suppress(Exception):
         LOG.error("%s raised %s, said once:\n%s", listener, type(failure).__name__, where)

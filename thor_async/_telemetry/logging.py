@@ -1,4 +1,4 @@
-"""The logger `thor_async`: one line for each event that is worth one."""
+"""Writes events to the logger `thor_async`, one line each."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .._events import (
 )
 
 LOG = logging.getLogger("thor_async")
-# A program that has set up no logging is shown nothing.
+# Without this, Python prints warnings of a program that has set up no logging.
 LOG.addHandler(logging.NullHandler())
 
 ATTEMPT, RETRY, SUCCESS = logging.DEBUG, logging.INFO, logging.DEBUG
 FAILURE = BATCH = logging.WARNING
-"""A retry needs nobody; a failed stop may need somebody, and so may a batch that holds still.
+"""Levels. A failed stop or a paused batch may need an operator; a retry does not.
 
-The end of a pause is as loud as its begin: whoever sees the one must see the other.
+The end of a pause has the level of its begin, so that a log with one also has the other.
 """
 
 
 def log(event: Event) -> None:
-    """Writes its line, if it has one."""
+    """Writes the line of an event, if it has one."""
     match event:
         case AttemptFinished():
             _write(ATTEMPT, "attempt", event, "duration=%.3f", event.duration)

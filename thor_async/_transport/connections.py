@@ -1,31 +1,57 @@
-"""aiohttp's connections and requests as a client's own session has them: sound, and cheap."""
+"""The connections and the requests of a client's own session.
+
+They override parts of aiohttp, so they are used only with versions that the tests have run on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import select
+import ssl
+from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
 from aiohttp.tracing import Trace
 
-# The second defence against an answer that nobody asked for; the first is the guard.
+# 3.14 from 3.14.4 on. CI runs the tests with the lowest and with the newest version.
+_TESTED_VERSIONS = re.compile(r"3\.14\.([4-9]|[1-9]\d+)")
+
+# Seconds. The second defence against an unsolicited answer; the guard is the first.
 _REUSE_WITHIN = 1.0
-_READ_AT_ONCE = 16_384
+_READ_SIZE = 16_384
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}[ \r\n]")
+_STATUS_LINE_EXAMPLE = b"HTTP/1.1 200 "
+
+
+def session_parts(
+    context: ssl.SSLContext | None,
+) -> tuple[aiohttp.TCPConnector, type[aiohttp.ClientRequest]]:
+    """Returns a connector and a request class for a `ClientSession`.
+
+    With any other version of aiohttp both are aiohttp's own, and no connection is used twice:
+    without the guard an unsolicited answer would be taken for the answer to the next request.
+    """
+    if _TESTED_VERSIONS.fullmatch(aiohttp.__version__):
+        return GuardedConnector(ssl=context or True), SingleWriteRequest
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, ssl=context or True)
+    return connector, aiohttp.ClientRequest
 
 
 class NoConnectionError(aiohttp.ClientConnectionError):
-    """Whatever went wrong before there was a connection, as when a proxy fails its CONNECT."""
+    """Any failure before a connection existed, for example a proxy that refuses CONNECT."""
 
 
 class GuardedConnector(aiohttp.TCPConnector):
-    """Hands out no connection on which anything has arrived since the last answer was complete.
+    """Uses no connection again on which bytes have arrived since the last answer was complete.
 
-    aiohttp takes an unsolicited answer on an idle connection for the next request's (its issue
-    13656; seen with 3.14.5): a false `relayed`, or a hang.
+    aiohttp takes an unsolicited answer on an idle connection for the answer to the next request
+    (its issue 13656; seen with 3.14.5): a false `relayed`, or a hang.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -47,10 +73,10 @@ class GuardedConnector(aiohttp.TCPConnector):
             if not isinstance(guard, _Guard):
                 if transport is None or handler is None or handler.should_close:
                     connection.close()
-                    raise NoConnectionError("ended, or spoken on, before it was used")
+                    raise NoConnectionError("closed, or spoken on, before it was used")
                 connection.add_callback(_Guard(transport, handler).shut)
                 return connection
-            if guard.is_blind:
+            if not guard.can_ask_kernel:
                 try:
                     await _let_loop_read()
                 except BaseException:
@@ -60,46 +86,51 @@ class GuardedConnector(aiohttp.TCPConnector):
                 connection.add_callback(guard.shut)
                 return connection
             connection.close()
+        # Not inside `except`: aiohttp's errors hold the headers of the request, and so the key.
         raise NoConnectionError(type(failure).__name__)
 
 
 class _Guard(asyncio.BufferedProtocol):
-    """Between one connection and aiohttp: whatever arrives between two requests ends it.
+    """Stands between a transport and aiohttp's protocol, its handler.
 
-    Buffered, because asyncio makes and returns 256 KiB for each read otherwise, which takes a tenth
-    of a request's time.
+    While open, it passes everything on. While shut, between two requests, whatever arrives closes
+    the connection. It is buffered, because otherwise asyncio allocates 256 KiB for each read, which
+    takes a tenth of a request's time.
     """
 
-    __slots__ = ("_buffer", "_handler", "_is_shut", "_transport", "_unread")
+    __slots__ = ("_buffer", "_first_bytes", "_handler", "_is_shut", "_transport", "_unread")
 
     def __init__(self, transport: asyncio.Transport, handler: ResponseHandler) -> None:
         self._transport = transport
         self._handler = handler
-        self._buffer = memoryview(bytearray(_READ_AT_ONCE))
+        self._buffer = memoryview(bytearray(_READ_SIZE))
         self._unread = _watch_unread(transport)
         self._is_shut = False
+        # Of the answer; None once they are known to begin a status line.
+        self._first_bytes: bytes | None = b""
         transport.set_protocol(self)
 
     @property
-    def is_blind(self) -> bool:
-        """Whether the kernel cannot be asked for what a busy loop has not read yet."""
-        return self._unread is None
+    def can_ask_kernel(self) -> bool:
+        """Whether the kernel can be asked for bytes that a busy loop has not read yet."""
+        return self._unread is not None
 
     def open(self) -> bool:
-        """Lets an answer through again, unless something has arrived, or is still to be sent."""
+        """Opens for the next answer; False if bytes have arrived, or have still to be sent."""
         if (
             self._transport.is_closing()
-            # An answer's end releases it before aiohttp has looked at what came right behind.
+            # aiohttp releases a connection before it looks at the bytes behind an answer's end.
             or self._handler.should_close
             or self._transport.get_write_buffer_size()
             or (self._unread is not None and self._unread.poll(0))
         ):
             return False
         self._is_shut = False
+        self._first_bytes = b""
         return True
 
     def shut(self) -> None:
-        """Lets nothing through: aiohttp is about to release the connection."""
+        """Passes no more bytes on: aiohttp is about to release the connection."""
         self._is_shut = True
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -108,17 +139,53 @@ class _Guard(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._is_shut:
             self._handler.force_close()
-            # Not from here: TLS reads on while it is closed, and fails if aborted meanwhile.
+            # Not at once: TLS reads on while it closes, and fails if it is aborted meanwhile.
             asyncio.get_running_loop().call_soon(self._transport.abort)
+            return
+        data = bytes(self._buffer[:nbytes])
+        if self._first_bytes is not None:
+            data = self._check_status_line(self._first_bytes, data)
+        if data:
+            self._handler.data_received(data)
+
+    def _check_status_line(self, before: bytes, data: bytes) -> bytes:
+        """Returns what to pass on: nothing of an answer that begins with no HTTP/1 status line.
+
+        aiohttp's parser in Python waits for the end of the line; its parser in C believes RTSP.
+        """
+        if not before:
+            if _STATUS_LINE.match(data):
+                self._first_bytes = None
+                return data
+            data = data.lstrip(b"\r\n")
+        first = (before + data)[: len(_STATUS_LINE_EXAMPLE)]
+        rest = _STATUS_LINE_EXAMPLE[len(first) :]
+        self._first_bytes = first if rest else None
+        if _STATUS_LINE.match(first + rest):
+            return data
+        self._is_shut = True
+        self._handler.set_exception(BadStatusLine())
+        return b""
+
+    def eof_received(self) -> None:
+        # The transport closes itself then.
+        if self._is_shut:
+            self._handler.force_close()
         else:
-            self._handler.data_received(bytes(self._buffer[:nbytes]))
+            self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._handler.connection_lost(exc)
 
 
 def _watch_unread(transport: asyncio.Transport) -> select.poll | None:
-    """Tells of bytes, or an end, in the kernel; None where nobody can, as on Windows, or by TLS."""
+    """Asks the kernel for unread bytes, or an end; None where it cannot: on Windows, under TLS."""
     number = transport.get_extra_info("socket").fileno()
     is_plain = transport.get_extra_info("ssl_object") is None
     if not hasattr(select, "poll") or not is_plain or type(number) is not int or number < 0:
@@ -129,51 +196,65 @@ def _watch_unread(transport: asyncio.Transport) -> select.poll | None:
 
 
 async def _let_loop_read() -> None:
-    """In two rounds the loop has read what is there, also through TLS."""
+    """In two rounds the loop reads what has arrived, also through TLS."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 
 class SingleWriteRequest(aiohttp.ClientRequest):
-    """Writes head and body at once, in the task that asks.
+    """Writes head and body at once, in the task that sends the request.
 
     On Python 3.11 aiohttp starts a task for each body, which takes a sixth of a request's time (its
     pull request 8510 ends that for later Pythons only).
     """
 
-    _whole = b""
+    _whole_body = b""
 
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         if body is not None:
-            self._whole = body
+            self._whole_body = body
             self.headers["Content-Length"] = str(len(body))
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Sends the request; raises `ClientConnectionError` if its body was not written."""
         handler = conn.protocol
         if handler is None or (transport := handler.transport) is None:
-            return await super().send(conn)
-        adding: Any = BodyAppendingTransport(transport, self._whole)
-        handler.transport = adding
+            raise aiohttp.ClientConnectionError("the connection was closed before the request")
+        appending: Any = BodyAppendingTransport(transport, self._whole_body)
+        handler.transport = appending
         try:
-            return await super().send(conn)
+            response = await super().send(conn)
         finally:
             handler.transport = transport
+        if self._whole_body and not appending.is_body_written:
+            # aiohttp would write the head later, and alone. On this error it closes the connection.
+            response.close()
+            raise aiohttp.ClientConnectionError("the body was not written with the head")
+        return response
 
 
 class BodyAppendingTransport:
-    """A transport, but that the body follows what is written, which is the head."""
+    """Passes everything to a transport, and appends the body to the first write, the head."""
 
-    __slots__ = ("_body", "_transport")
+    __slots__ = ("_body", "_transport", "is_body_written")
 
     def __init__(self, transport: asyncio.Transport, body: bytes) -> None:
         self._transport = transport
         self._body = body
+        self.is_body_written = False
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
-    def write(self, head: bytes) -> None:
-        self._transport.write(head + self._body)
+    def write(self, data: bytes) -> None:
+        if self.is_body_written:
+            self._transport.write(data)
+        else:
+            self.is_body_written = True
+            self._transport.write(b"".join((data, self._body)))
+
+    def writelines(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -1,4 +1,4 @@
-"""Many scopes that end at their times, by one timer: one for each would cost 5 % of a request."""
+"""Deadlines of many requests with one timer: a timer for each would cost 5 % of a request."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 
 
 class Deadlines:
-    """Ends every scope that is still in it when its time comes, on the second of the loop's clock.
+    """Ends each request at its deadline, or all of them at once.
 
-    Scopes are `asyncio.Timeout(None)`, added before they are entered and discarded once left.
+    `start` gives an `asyncio.Timeout` to enter; `finish` must be called once it has been left.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -18,29 +18,33 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
 
-    def add(self, scope: asyncio.Timeout, when: float) -> None:
-        """Lets it end at that loop time."""
-        self._times[scope] = when
+    def start(self, seconds: float) -> asyncio.Timeout:
+        """Returns a timeout that ends after `seconds`."""
+        timeout = asyncio.Timeout(None)
+        when = self._loop.time() + seconds
+        self._times[timeout] = when
         if when < self._next:
             self._set_timer(when)
+        return timeout
 
-    def discard(self, scope: asyncio.Timeout) -> None:
-        """Forgets it. The timer stays: mostly, the next scope makes use of it."""
-        del self._times[scope]
+    def finish(self, timeout: asyncio.Timeout) -> None:
+        """Forgets a timeout. The timer stays, because the next request mostly needs it."""
+        del self._times[timeout]
 
-    def end_all(self) -> None:
-        """Ends every scope now, and leaves no timer behind."""
-        for scope in tuple(self._times):
-            end_now(scope, self._loop.time())
+    def abort_all(self) -> None:
+        """Ends every request now, and leaves no timer behind."""
+        for timeout in tuple(self._times):
+            expire(timeout, self._loop.time())
         if self._timer is not None:
             self._timer.cancel()
+        self._next = math.inf
 
     def _end_due(self) -> None:
         now = self._loop.time()
         self._next = math.inf
-        for scope, when in tuple(self._times.items()):
+        for timeout, when in tuple(self._times.items()):
             if when <= now:
-                end_now(scope, now)
+                expire(timeout, now)
             else:
                 self._next = min(self._next, when)
         if self._next < math.inf:
@@ -53,7 +57,7 @@ class Deadlines:
         self._timer = self._loop.call_at(when, self._end_due)
 
 
-def end_now(scope: asyncio.Timeout, now: float) -> None:
-    """Ends a scope, unless it has already ended."""
-    if not scope.expired():
-        scope.reschedule(now)
+def expire(timeout: asyncio.Timeout, now: float) -> None:
+    """Ends a timeout, unless it has already ended."""
+    if not timeout.expired():
+        timeout.reschedule(now)

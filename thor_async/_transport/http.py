@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import ssl
-from collections.abc import Awaitable
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
-from .._protocol.stop import ANSWER_LIMIT, Answer, Request, sanitize
-from .connections import GuardedConnector, NoConnectionError, SingleWriteRequest
+from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request
+from .._protocol.sanitize import sanitize
+from .connections import NoConnectionError, session_parts
+from .deadlines import Deadlines
 
 _CONNECT_AT_MOST = 5.0
 
 # None is a mock's: aioresponses gives its responses no version.
 _VERSIONS = (aiohttp.HttpVersion10, aiohttp.HttpVersion11, None)
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
@@ -35,12 +38,15 @@ class Transport:
         proxy: str | None,
     ) -> None:
         self._is_owner = session is None
-        self._session = session or aiohttp.ClientSession(
-            connector=GuardedConnector(ssl=context or True),
-            request_class=SingleWriteRequest,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=proxy,
-        )
+        if session is None:
+            connector, request_class = session_parts(context)
+            session = aiohttp.ClientSession(
+                connector=connector,
+                request_class=request_class,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                proxy=proxy,
+            )
+        self._session = session
         self._timeout = aiohttp.ClientTimeout()
 
     @property
@@ -52,27 +58,44 @@ class Transport:
             await self._session.close()
 
     async def send(
-        self, request: Request, key: str, scope: asyncio.Timeout, seconds: float
+        self, request: Request, key: str, seconds: float, deadlines: Deadlines
     ) -> Answer | ThorError:
-        """The answer that came before the scope ended, in so many seconds; else why none came.
+        """Sends one request, and returns its answer, or the error why none came in `seconds`.
 
-        With its status known, an answer counts even when its body is cut, stalls or has more bytes
-        than the limit: then `body` is None. Errors are returned without a chain, because aiohttp's
-        exceptions carry the headers of the request, and so the key.
+        With its status known, an answer counts even when its body is cut, stalls or is over the
+        limit: then `body` is None. Errors are returned without a chain, because aiohttp's
+        exceptions carry the headers of the request, and so the key. Ends early when `deadlines`
+        are aborted.
         """
-        if self.is_closed:
+        if self._session.closed:
             return NotSentError("the session was closed by its owner", reason="closed")
         answer: Answer | None = None
         failure: Exception
+        timeout = deadlines.start(seconds)
         try:
-            async with scope:
-                response = await self._ask(request, key, seconds)
-                content = response.content
+            async with timeout:
+                # The connect phase has its own limit, so that its failures can be told apart.
+                connect = min(_CONNECT_AT_MOST, seconds / 2)
+                if self._timeout.connect != connect:
+                    # Not rounded up to whole seconds.
+                    self._timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+                response = await self._session.request(
+                    request.method,
+                    request.url,
+                    data=request.body,
+                    headers={**_HEADERS, "X-Api-Key": key},
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=False,
+                    middlewares=(),
+                )
                 try:
                     if response.version not in _VERSIONS:
-                        return UnexpectedResponse("an HTTP version that nobody asked for")
+                        return UnexpectedResponse("an HTTP version that was not asked for")
                     answer = _head(response)
                     limit = request.limit if answer.status == 200 else ANSWER_LIMIT
+                    content = response.content
                     if content.is_eof():
                         # It came with the head, as nearly always.
                         body = content.read_nowait()
@@ -81,51 +104,50 @@ class Transport:
                         answer.body = await _read(content, limit)
                     return answer
                 finally:
-                    # At its end aiohttp has released it, unless it is a 101.
+                    # At the end of the body aiohttp has released it, unless it is a 101.
                     if not response.closed:
                         response.close()
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             failure = error
         except asyncio.CancelledError as cancelled:
-            # A given session that is closed by its owner cancels what still looks for its address.
+            # An owner who closes a given session cancels the lookup of an address in it.
             task = asyncio.current_task()
-            if not self.is_closed or (task is not None and task.cancelling()):
+            if not self._session.closed or (task is not None and task.cancelling()):
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
+        finally:
+            deadlines.finish(timeout)
         return answer or _translate(failure)
-
-    def _ask(self, request: Request, key: str, seconds: float) -> Awaitable[aiohttp.ClientResponse]:
-        return self._session.request(
-            request.method,
-            request.url,
-            data=request.body,
-            headers={**_HEADERS, "X-Api-Key": key},
-            timeout=self._connect_within(seconds),
-            allow_redirects=False,
-            raise_for_status=False,
-            auto_decompress=False,
-            middlewares=(),
-        )
-
-    def _connect_within(self, seconds: float) -> aiohttp.ClientTimeout:
-        """Bounds the connect phase, whose failures are told apart; the scope bounds the rest."""
-        connect = min(_CONNECT_AT_MOST, seconds / 2)
-        if self._timeout.connect != connect:
-            # Not rounded up to whole seconds.
-            self._timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
-        return self._timeout
 
 
 def _head(response: aiohttp.ClientResponse) -> Answer:
+    """Returns status and headers; raises `BadHttpMessage` if the end of the body is ambiguous.
+
+    RFC 9112 6.3. aiohttp's parser in C checks most of this itself, its parser in Python does not.
+    """
+    headers = response.headers
+    lengths = headers.getall("Content-Length", ())
+    codings = headers.getall("Transfer-Encoding", ())
+    if len(lengths) + len(codings) > 1:
+        raise BadHttpMessage("the length of the body is given more than once")
+    if lengths and not _LENGTH.fullmatch(lengths[0]):
+        raise BadHttpMessage("no length")
+    if codings and not _is_clear(codings[0]):
+        raise BadHttpMessage("unclear transfer coding")
     return Answer(
         response.status,
-        content_type=response.headers.get("Content-Type", ""),
-        retry_after=response.headers.get("Retry-After"),
+        content_type=headers.get("Content-Type", ""),
+        retry_after=headers.get("Retry-After"),
     )
 
 
+def _is_clear(coding: str) -> bool:
+    """Whether `chunked` is in it once and last, or not at all."""
+    return coding.isascii() and "chunked" not in coding.lower().rpartition(",")[0]
+
+
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
-    """The whole body, or None if it is longer than the limit: then it is left unread."""
+    """Returns the whole body, or None if it has more than `limit` bytes: the rest stays unread."""
     body = bytearray()
     while not content.at_eof():
         if len(body) > limit:
@@ -135,32 +157,32 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
 
 
 def _translate(failure: Exception) -> ThorError:
-    """The one table from what aiohttp raises to what it means."""
+    """Returns the error that an exception of aiohttp means."""
     if (error := _translate_connect(failure)) is not None:
         return error
     match failure:
         case TimeoutError():
             return ResponseTimeout("no answer in time")
         case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | OSError():
-            return ConnectionLost(_say("the connection was lost", failure))
+            return ConnectionLost(_add_reason("the connection was lost", failure))
     return UnexpectedResponse(f"not HTTP as it should be ({type(failure).__name__})")
 
 
 def _translate_connect(failure: Exception) -> NotSentError | None:
-    """What aiohttp raises only before it has a connection to write to."""
+    """Returns the error for what aiohttp raises only before it has a connection; else None."""
     match failure:
         case aiohttp.ClientConnectorDNSError():
-            return NotSentError(_say("no address for the host", failure), reason="dns")
+            return NotSentError(_add_reason("no address for the host", failure), reason="dns")
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return NotSentError(_say("no safe connection", failure), reason="tls")
+            return NotSentError(_add_reason("no safe connection", failure), reason="tls")
         case aiohttp.ConnectionTimeoutError():
             return NotSentError("could not connect in time", reason="connect")
         case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError() | NoConnectionError():
-            return NotSentError(_say("could not connect", failure), reason="connect")
+            return NotSentError(_add_reason("could not connect", failure), reason="connect")
     return None
 
 
-def _say(what: str, failure: Exception) -> str:
-    """Never all of the failure's text: aiohttp's may print the request."""
-    why = getattr(failure, "certificate_error", None) or getattr(failure, "strerror", None)
-    return f"{what}: {sanitize(str(why))}" if why else what
+def _add_reason(message: str, failure: Exception) -> str:
+    """Adds only the reason of a failure: its whole text may print the request."""
+    reason = getattr(failure, "certificate_error", None) or getattr(failure, "strerror", None)
+    return f"{message}: {sanitize(str(reason))}" if reason else message

@@ -1,0 +1,151 @@
+"""Which transaction a stop is pinned to, and why it is not sent where none is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests import virtual_time
+from tests.confirm.test_poller import Thor, no_jitter, now
+from tests.conftest import TAG
+from thor_async import Chargebox, NotSentError, RunningCharge, ServerError, StopCharge, ThorError
+from thor_async._confirm.pinning import TransactionResolver
+from thor_async._confirm.poller import RunningChargePoller
+
+COMMAND = StopCharge("A", 1, TAG, ref="ours")
+
+
+def charge(transaction: int | None, chargebox: str = "A", connector: int = 1) -> RunningCharge:
+    return RunningCharge(chargebox=chargebox, connector=connector, transaction=transaction)
+
+
+class World:
+    """A running list that gives the answers in turn, and a list of chargeboxes."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.thor = Thor(*answers)
+        self.chargeboxes: list[Chargebox] | ThorError = []
+        self.asked = 0
+        poller = RunningChargePoller(self.thor.look, no_jitter)
+        self.resolver = TransactionResolver(poller, self._list_chargeboxes)
+
+    async def _list_chargeboxes(self) -> list[Chargebox] | ThorError:
+        self.asked += 1
+        await asyncio.sleep(0.1)
+        return self.chargeboxes
+
+    async def find(self, command: StopCharge = COMMAND) -> StopCharge | NotSentError:
+        return await self.resolver.find(command, now())
+
+    async def reason(self, command: StopCharge = COMMAND) -> str:
+        found = await self.find(command)
+        assert isinstance(found, NotSentError)
+        return found.reason
+
+
+Scene = Callable[[], Awaitable[None]]
+
+
+def under_virtual_time(scene: Scene) -> Callable[[], None]:
+    def test() -> None:
+        virtual_time.run(scene)
+
+    test.__doc__ = scene.__doc__
+    return test
+
+
+@under_virtual_time
+async def test_the_only_charge_there_is_the_one() -> None:
+    world = World([charge(7), charge(8, "B"), charge(9, connector=2)])
+    assert await world.find() == StopCharge("A", 1, TAG, 7, ref="ours")
+    assert world.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("charges", "message"),
+    [
+        ([charge(7), charge(8)], "several charges"),
+        ([charge(7), charge(None)], "several charges"),
+        ([charge(None), charge(8, "B")], "no transaction number"),
+    ],
+)
+def test_no_charge_is_chosen_by_chance(charges: list[RunningCharge], message: str) -> None:
+    async def run() -> None:
+        found = await World(charges).find()
+        assert isinstance(found, NotSentError)
+        assert found.reason == "pin"
+        assert message in found.message
+
+    virtual_time.run(run)
+
+
+@under_virtual_time
+async def test_a_charge_without_a_number_does_not_hide_others() -> None:
+    world = World([charge(None, "B"), charge(None, connector=2), charge(7)])
+    found = await world.find()
+    assert isinstance(found, StopCharge)
+    assert found.transaction == 7
+    assert await world.reason(StopCharge("B", 1, TAG)) == "pin"
+
+
+@under_virtual_time
+async def test_a_charge_without_a_number_shows_that_the_chargebox_is_known() -> None:
+    world = World([charge(None, "A", 2)])
+    assert await world.reason() == "not_running"
+    assert world.asked == 0
+
+
+@under_virtual_time
+async def test_a_list_that_failed_pins_nothing() -> None:
+    found = await World(ServerError("it is down", status=500)).find()
+    assert isinstance(found, NotSentError)
+    assert found.reason == "pin"
+    assert "it is down" in found.message
+
+
+@under_virtual_time
+async def test_absence_counts_where_the_chargebox_is_known() -> None:
+    world = World([charge(8, "B")])
+    assert await world.reason() == "pin"
+    world.chargeboxes = [Chargebox(id="A")]
+    assert await world.reason() == "pin"  # asked for less than 60 s ago
+    await asyncio.sleep(60)
+    assert await world.reason() == "not_running"
+    assert world.asked == 2
+
+
+@under_virtual_time
+async def test_a_chargebox_of_an_earlier_list_stays_known() -> None:
+    world = World([charge(7)], [])
+    assert isinstance(await world.find(), StopCharge)
+    await asyncio.sleep(5)
+    assert await world.reason() == "not_running"
+    assert world.asked == 0
+
+
+@under_virtual_time
+async def test_many_commands_share_one_list_of_each_kind() -> None:
+    world = World([charge(8, "B")])
+    commands = [StopCharge(f"box-{n}", 1, TAG) for n in range(100)]
+    assert set(await asyncio.gather(*map(world.reason, commands))) == {"pin"}
+    assert (len(world.thor.looks), world.asked) == (1, 1)
+
+
+@under_virtual_time
+async def test_the_next_asks_for_the_chargeboxes_when_one_is_cancelled() -> None:
+    world = World([charge(8, "B")])
+    world.chargeboxes = [Chargebox(id="A")]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.15):
+            await world.find()
+    assert world.asked == 1
+    assert await world.reason() == "not_running"
+
+
+@under_virtual_time
+async def test_a_programming_error_in_a_look_is_raised() -> None:
+    with pytest.raises(AttributeError):
+        await World(AttributeError("a bug of ours")).find()

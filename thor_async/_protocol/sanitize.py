@@ -1,0 +1,33 @@
+"""Makes text from the server safe to log and to show."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from .._models import MASKED
+
+_SHOWN = 200
+
+
+def sanitize(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """Masks secrets in the text, escapes control characters, and cuts it at 200 characters."""
+    # The longest first: a secret may contain another.
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASKED)
+        if "\\" in text or "\0" in text:
+            text = re.sub("\0*".join(map(_any_form, secret)), MASKED, text)
+    # Cut before the loop, too: escapes only make the text longer.
+    text = "".join(c if _is_plain(c) else ascii(c)[1:-1] for c in text[:_SHOWN])
+    return text[:_SHOWN]
+
+
+def _any_form(character: str) -> str:
+    """Returns a pattern for a character, plain or escaped as in JSON."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    escaped = "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return f"(?:\\\\?{re.escape(character)}|(?i:{re.escape(escaped)}))"
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
