@@ -1,4 +1,4 @@
-"""A server that does to its clients, byte by byte, what a network and a sick Thor can do.
+"""A server that sends its clients, byte by byte, the faults of a network and of a sick Thor.
 
 A connection follows a script: bytes are written, numbers are pauses in seconds, functions act.
 """
@@ -16,8 +16,8 @@ from contextlib import AsyncExitStack, contextmanager
 from itertools import cycle
 from typing import NamedTuple, Self, cast
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
-_GONE = (OSError, asyncio.IncompleteReadError)
+_NO_LINGER = struct.pack("ii", 1, 0)
+_CONNECTION_ENDED = (OSError, asyncio.IncompleteReadError)
 
 
 class Request(NamedTuple):
@@ -44,9 +44,9 @@ Script = Sequence[bytes | float | Act]
 class FaultServer:
     """Listens on loopback; the nth connection follows the nth script, later ones the last.
 
-    A script that begins with `read` begins anew for the next request; after any other a connection
-    stays silent until the client closes it. `requests` are those that arrived whole and that a
-    script read; `connections` counts those accepted, with TLS after the handshake.
+    A script that begins with `read` starts again for the next request; after any other script a
+    connection stays silent until the client closes it. `requests` holds the requests that a script
+    read whole; `connections` counts the accepted connections, with TLS after the handshake.
     """
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
@@ -107,14 +107,14 @@ async def _perform(script: Script, line: Line) -> None:
                 break
         while await line.reader.read(65_536):
             pass
-    except _GONE:
+    except _CONNECTION_ENDED:
         pass
     finally:
         line.writer.transport.abort()
 
 
 async def write(line: Line, data: bytes) -> None:
-    """Writes, and goes on when little of it is left; a close or a reset then follows the bytes."""
+    """Returns once most bytes are in the kernel, so that a close or a reset follows them."""
     if line.writer.is_closing():
         raise ConnectionResetError
     line.writer.write(data)
@@ -124,7 +124,7 @@ async def write(line: Line, data: bytes) -> None:
 
 
 async def read(line: Line) -> None:
-    """Reads one request to its end, and notes it."""
+    """Reads one whole request, and records it."""
     head = (await line.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *rest = head.split("\r\n")
     fields = (field.partition(":") for field in rest if field)
@@ -135,7 +135,7 @@ async def read(line: Line) -> None:
 
 
 async def fin(line: Line) -> None:
-    """Says that nothing more will come, but still reads where the transport allows it."""
+    """Ends its own direction, and still reads where the transport allows it."""
     if line.writer.can_write_eof():
         line.writer.write_eof()
     else:
@@ -143,7 +143,7 @@ async def fin(line: Line) -> None:
 
 
 async def close(line: Line) -> None:
-    """Closes both directions, after what was written."""
+    """Closes both directions after the written bytes."""
     line.writer.close()
     await line.writer.wait_closed()
 
@@ -151,12 +151,12 @@ async def close(line: Line) -> None:
 async def rst(line: Line) -> None:
     """Resets the connection."""
     with socket.socket(fileno=os.dup(line.writer.get_extra_info("socket").fileno())) as twin:
-        twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     line.writer.transport.abort()
 
 
 def deaf(seconds: float) -> Act:
-    """Leaves everything unread for so long."""
+    """Reads nothing for that time."""
 
     async def act(line: Line) -> None:
         transport = cast("asyncio.ReadTransport", line.writer.transport)
@@ -179,7 +179,7 @@ def dribble(data: bytes, every: float) -> Act:
 
 
 def flood(chunk: bytes, times: int) -> Act:
-    """Writes the same again and again, as fast as the client takes it."""
+    """Writes the chunk that many times, as fast as the client reads."""
 
     async def act(line: Line) -> None:
         for _ in range(times):
@@ -190,7 +190,7 @@ def flood(chunk: bytes, times: int) -> Act:
 
 @contextmanager
 def in_thread(*servers: FaultServer) -> Iterator[None]:
-    """Runs them on a loop of their own, which goes on while the client's is blocked."""
+    """Runs servers on a loop in another thread, which runs on while the client's is blocked."""
     started, ended = threading.Event(), asyncio.Event()
 
     async def serve() -> None:
@@ -213,8 +213,8 @@ def in_thread(*servers: FaultServer) -> Iterator[None]:
 
 
 @contextmanager
-def nobody_listens() -> Iterator[str]:
-    """The address of a port that refuses every connection."""
+def refusing_port() -> Iterator[str]:
+    """Yields the address of a port that refuses every connection."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -222,7 +222,7 @@ def nobody_listens() -> Iterator[str]:
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """The address of a port that answers no SYN, because its backlog is full."""
+    """Yields the address of a port that answers no SYN, because its backlog is full."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

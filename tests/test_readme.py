@@ -101,7 +101,9 @@ async def test_a_site_by_its_name(emulator: ThorEmulator, monkeypatch: pytest.Mo
     listed = emulator._chargebox_item
     aliases = {"other": "Torino 1"}
     monkeypatch.setattr(
-        emulator, "_chargebox_item", lambda name: listed(name) | {"alias": aliases.get(name, "Milano 3")}
+        emulator,
+        "_chargebox_item",
+        lambda name: listed(name) | {"alias": aliases.get(name, "Milano 3")},
     )
     async with ThorClient(KEY, base_url=emulator.base_url) as thor:
         names = await perform("startswith", thor=thor, StopCharge=StopCharge)
@@ -206,3 +208,16 @@ def test_the_readme_has_every_reason() -> None:
     assert re.findall(r"[a-z_]+", reasons[1]) == re.findall(
         r"[a-z_]+", documented[1].replace(" or", ",")
     )
+
+
+def test_the_files_that_the_maintainers_section_names_exist() -> None:
+    section = README.split("## For maintainers")[1]
+    names = set(re.findall(r"`([a-z_/]+\.py)`", section))
+    tests, package = Path(__file__).parent, Path(thor_async.__file__).parent
+    assert len(names) > 15
+    missing = [
+        name
+        for name in sorted(names)
+        if not (package / name).is_file() and not (tests / name.removeprefix("tests/")).is_file()
+    ]
+    assert missing == []

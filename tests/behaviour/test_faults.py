@@ -1,4 +1,4 @@
-"""What a hostile network and a sick Thor do to one command, and what the client must say then."""
+"""The verdict on one command for each fault of a hostile network or a sick Thor."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from tests.fault_server import (
     fin,
     flood,
     in_thread,
-    nobody_listens,
     read,
+    refusing_port,
     rst,
 )
 from thor_async import (
@@ -62,20 +62,20 @@ from thor_async import (
 )
 
 PROMPT = 10.0
-"""An attempt_timeout, in seconds, that nothing prompt should come near to."""
+"""An attempt_timeout in seconds that no test should reach."""
 SHORT = 0.3
-"""An attempt_timeout, in seconds, that is meant to be reached."""
+"""An attempt_timeout in seconds that is meant to be reached."""
 PATIENT = 20.0
-"""An attempt_timeout, in seconds, for many at once."""
+"""An attempt_timeout in seconds for many clients at once."""
 SLACK = 4.0
 """Seconds that a busy machine may add."""
 
 eager = functools.partial(RetryPolicy, initial_delay=0.001, max_delay=0.002)
 EAGER = eager(retry_not_sent=True, retry_throttled=True)
-"""Retries all that may be retried by any option, so that the rest is seen not to be."""
+"""Retries whatever an option allows, so that a test sees what is never retried."""
 
 IS_PURE_PARSER = bool(os.environ.get("AIOHTTP_NO_EXTENSIONS"))
-"""Row T28: all tests of this file run with aiohttp's parser in Python too."""
+"""Whether this run uses aiohttp's parser in Python (row T28)."""
 
 Run = Callable[[Coroutine[Any, Any, object]], None]
 Samples = dict[str, Any]
@@ -83,7 +83,7 @@ Samples = dict[str, Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def _old_objects_are_no_garbage() -> Iterator[None]:
-    """Each test collects twice; over all that was imported that would take most of the time."""
+    """Each test collects twice: with all imported objects that would take most of the time."""
     gc.collect()
     gc.freeze()
     yield
@@ -92,7 +92,7 @@ def _old_objects_are_no_garbage() -> Iterator[None]:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a case on a loop of that kind, on which it must leave nothing."""
+    """Runs a case on a loop of that kind; fails if the case leaves a task or an exception."""
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     if request.param == "uvloop":
         new_loop = pytest.importorskip("uvloop").new_event_loop
@@ -126,7 +126,7 @@ def stop_of(number: int) -> StopCharge:
 
 
 async def stop(thor: ThorClient, number: int = 1) -> ThorError | None:
-    """The error of one stop, once it is seen to show no secret; None when it was relayed."""
+    """Sends one stop; returns its error, which must show no secret, or None if it was relayed."""
     try:
         outcome = await thor.stop_charge(stop_of(number))
     except ThorError as raised:
@@ -154,7 +154,7 @@ def client(url: str, attempt_timeout: float = PROMPT, **settings: Any) -> ThorCl
     return ThorClient(KEY, base_url=url, attempt_timeout=attempt_timeout, **settings)
 
 
-async def hear(
+async def check(
     server: FaultServer,
     *errors: type[ThorError] | None,
     attempts: int = 1,
@@ -162,7 +162,7 @@ async def hear(
     limit: float = PROMPT,
     **settings: Any,
 ) -> ThorError | None:
-    """One stop against the server ends with one of these, in time, and the server agrees.
+    """Checks that one stop ends with one of these errors, in time, and that the server agrees.
 
     `limit` is the attempt_timeout; SHORT: each attempt takes all of it. By default every attempt is
     one request.
@@ -186,7 +186,7 @@ async def hear(
 
 
 async def each(samples: Samples, case: Callable[[Any], Coroutine[Any, Any, object]]) -> None:
-    """All the samples at once; a failure names its own."""
+    """Runs all samples at once; a failure names its sample."""
     results = await asyncio.gather(*map(case, samples.values()), return_exceptions=True)
     failed = {name: r for name, r in zip(samples, results, strict=True) if r is not None}
     bad = {name: r for name, r in failed.items() if isinstance(r, BaseException)}
@@ -197,7 +197,7 @@ async def each(samples: Samples, case: Callable[[Any], Coroutine[Any, Any, objec
 
 
 def answer(status: int | str, body: bytes = b"{}", *fields: str) -> bytes:
-    """A whole answer; `fields` are further header lines."""
+    """Returns a whole answer; `fields` are more header lines."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
@@ -220,7 +220,7 @@ class Unknown(aiohttp.abc.AbstractResolver):
 
 
 class Unable(Unknown):
-    """Has no server to ask; some resolvers say so without an errno."""
+    """Reaches no server; some resolvers raise that without an errno."""
 
     async def resolve(self, *_: Any, **__: Any) -> list[aiohttp.abc.ResolveResult]:
         raise OSError(None, "DNS lookup failed")
@@ -237,7 +237,7 @@ class Hanging(Unknown):
 async def never_sent(
     url: str, reasons: set[str], attempt_timeout: float = PROMPT, **settings: Any
 ) -> None:
-    """Tried once, or three times by opt-in, and never slower than its timeout."""
+    """Checks that a stop is tried once, or three times by opt-in, and ends within its timeout."""
     for opted_in, attempts in ((False, 1), (True, 3)):
         policy = eager(retry_not_sent=opted_in)
         started = time.monotonic()
@@ -250,7 +250,7 @@ async def never_sent(
 
 
 def test_t1_connection_refused(run: Run) -> None:
-    with nobody_listens() as url:
+    with refusing_port() as url:
         run(never_sent(url, {"connect"}))
 
 
@@ -322,7 +322,7 @@ def _wrong_host() -> ssl.SSLContext:
 def test_t5_tls_that_cannot_be_trusted(run: Run, served: Callable[[], ssl.SSLContext]) -> None:
     async def case() -> None:
         server = FaultServer([read, OK], tls=served())
-        error = await hear(server, NotSentError, requests=0, ssl=trusting())
+        error = await check(server, NotSentError, requests=0, ssl=trusting())
         assert isinstance(error, NotSentError)
         assert error.reason == "tls"
 
@@ -375,7 +375,7 @@ def test_t6_https_to_a_port_that_is_silent(run: Run) -> None:
 @over(DROPS)
 @pytest.mark.parametrize("after", [0, 0.01])
 def test_t7_dropped_before_a_byte_was_read(run: Run, sample: Any, after: float) -> None:
-    run(hear(FaultServer([after, sample]), ConnectionLost, requests=0))
+    run(check(FaultServer([after, sample]), ConnectionLost, requests=0))
 
 
 T8: Samples = {
@@ -389,7 +389,7 @@ T8: Samples = {
 def test_t8_no_answer(run: Run) -> None:
     async def case(script: Script) -> None:
         requests = int(read in script)
-        await hear(FaultServer(script), ResponseTimeout, requests=requests, limit=SHORT)
+        await check(FaultServer(script), ResponseTimeout, requests=requests, limit=SHORT)
 
     run(each(T8, case))
 
@@ -397,7 +397,7 @@ def test_t8_no_answer(run: Run) -> None:
 @over(DROPS)
 @pytest.mark.parametrize("after", [0, 0.05])
 def test_t9_dropped_once_the_request_was_read(run: Run, sample: Any, after: float) -> None:
-    run(hear(FaultServer([read, after, sample]), ConnectionLost))
+    run(check(FaultServer([read, after, sample]), ConnectionLost))
 
 
 T10: Samples = {
@@ -421,18 +421,18 @@ T10: Samples = {
 @over(T10)
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
 def test_t10_dropped_within_the_head(run: Run, sample: bytes, drop: Any) -> None:
-    run(hear(FaultServer([read, sample, 0.01, drop]), ConnectionLost))
+    run(check(FaultServer([read, sample, 0.01, drop]), ConnectionLost))
 
 
 @pytest.mark.parametrize("every", [0.3, 0.05])
 def test_t11_slow_head(run: Run, every: float) -> None:
-    run(hear(FaultServer([read, dribble(OK, every)]), ResponseTimeout, limit=SHORT))
+    run(check(FaultServer([read, dribble(OK, every)]), ResponseTimeout, limit=SHORT))
 
 
 @pytest.mark.parametrize("body", [BROKEN, answer(500, b""), answer(503, b"x" * 60_000)])
 def test_t12_whole_500_then_reset(run: Run, body: bytes) -> None:
     either = (ServerError, InternalServerError, ConnectionLost)
-    run(hear(FaultServer([read, body, rst]), *either, requests=range(1, 4)))
+    run(check(FaultServer([read, body, rst]), *either, requests=range(1, 4)))
 
 
 T13: Samples = {
@@ -474,12 +474,12 @@ T13: Samples = {
 @over(T13)
 @pytest.mark.parametrize("end", [[], [0.01, fin], [0.01, rst]], ids=["open", "fin", "rst"])
 def test_t13_garbage(run: Run, sample: bytes, end: Script) -> None:
-    run(hear(FaultServer([read, sample, *end]), UnexpectedResponse))
+    run(check(FaultServer([read, sample, *end]), UnexpectedResponse))
 
 
 def test_t13_garbage_in_two_packets(run: Run) -> None:
     async def case(sample: bytes) -> None:
-        await hear(FaultServer([read, sample[:4], 0.05, sample[4:]]), UnexpectedResponse)
+        await check(FaultServer([read, sample[:4], 0.05, sample[4:]]), UnexpectedResponse)
 
     run(each(T13, case))
 
@@ -527,14 +527,14 @@ T14_CHUNKED: Samples = {
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_t14_content_length_that_cannot_be_meant(run: Run, sample: str, status: int) -> None:
     head = f"HTTP/1.1 {status} X\r\n{sample}\r\n\r\n".encode("latin-1")
-    run(hear(FaultServer([read, head + b"{}", 0.01, fin]), UnexpectedResponse))
+    run(check(FaultServer([read, head + b"{}", 0.01, fin]), UnexpectedResponse))
 
 
 @over(T14_CHUNKED)
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_t14_chunked_body_with_an_ambiguous_end(run: Run, sample: str, status: int) -> None:
     head = f"HTTP/1.1 {status} X\r\n{sample}\r\n\r\n".encode()
-    run(hear(FaultServer([read, head + b"2\r\n{}\r\n0\r\n\r\n"]), UnexpectedResponse))
+    run(check(FaultServer([read, head + b"2\r\n{}\r\n0\r\n\r\n"]), UnexpectedResponse))
 
 
 T15: Samples = {
@@ -553,7 +553,7 @@ T15: Samples = {
 @over(T15)
 @pytest.mark.parametrize("status", [200, 400])
 def test_t15_headers_that_no_server_means(run: Run, sample: str, status: int) -> None:
-    run(hear(FaultServer([read, answer(status, b"{}", sample)]), UnexpectedResponse))
+    run(check(FaultServer([read, answer(status, b"{}", sample)]), UnexpectedResponse))
 
 
 CUT: Samples = {
@@ -572,7 +572,7 @@ BAD_CHUNK = b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nxyz\r\n"
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
 def test_t16_500_with_a_body_cut_short(run: Run, sample: bytes, drop: Any) -> None:
     head = b"HTTP/1.1 500 Internal Server Error\r\n"
-    run(hear(FaultServer([read, head + sample, 0.02, drop]), ServerError, attempts=3))
+    run(check(FaultServer([read, head + sample, 0.02, drop]), ServerError, attempts=3))
 
 
 def test_t16_500_with_a_bad_chunk_later(run: Run) -> None:
@@ -580,7 +580,7 @@ def test_t16_500_with_a_bad_chunk_later(run: Run) -> None:
     head, tail = BAD_CHUNK[:-5], BAD_CHUNK[-5:]
     script: Script = [read, b"HTTP/1.1 500 X\r\n" + head, 0.05, tail]
     limit = PROMPT if IS_PURE_PARSER else SHORT
-    run(hear(FaultServer(script), ServerError, attempts=3, limit=limit))
+    run(check(FaultServer(script), ServerError, attempts=3, limit=limit))
 
 
 T17: Samples = {
@@ -595,7 +595,7 @@ T17: Samples = {
 def test_t17_500_with_a_body_that_never_ends(run: Run) -> None:
     async def case(body: Script) -> None:
         script = [read, b"HTTP/1.1 500 Internal Server Error\r\n", *body]
-        await hear(FaultServer(script), ServerError, attempts=3, limit=SHORT)
+        await check(FaultServer(script), ServerError, attempts=3, limit=SHORT)
 
     run(each(T17, case))
 
@@ -622,7 +622,7 @@ T18: Samples = {
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """At most 2 MB more at any moment."""
+    """Fails if the block needs more than 2 MB."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -644,7 +644,7 @@ def test_t18_500_with_a_body_too_large(run: Run, sample: Any) -> None:
 
     async def case() -> None:
         with little_memory():
-            await hear(server, ServerError, attempts=3)
+            await check(server, ServerError, attempts=3)
 
     run(case())
 
@@ -653,11 +653,11 @@ def test_t18_500_with_a_body_too_large(run: Run, sample: Any) -> None:
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
 def test_t19_200_cut_short(run: Run, sample: bytes, drop: Any) -> None:
     script = [read, b"HTTP/1.1 200 OK\r\n" + sample, 0.02, drop]
-    run(hear(FaultServer(script), UnexpectedResponse))
+    run(check(FaultServer(script), UnexpectedResponse))
 
 
 def test_t19_200_with_a_bad_chunk(run: Run) -> None:
-    run(hear(FaultServer([read, b"HTTP/1.1 200 OK\r\n" + BAD_CHUNK]), UnexpectedResponse))
+    run(check(FaultServer([read, b"HTTP/1.1 200 OK\r\n" + BAD_CHUNK]), UnexpectedResponse))
 
 
 @pytest.mark.parametrize(
@@ -666,13 +666,13 @@ def test_t19_200_with_a_bad_chunk(run: Run) -> None:
 def test_t19_200_with_a_bad_chunk_size(run: Run, size: str) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = size.encode() + b"\r\n{}\r\n0\r\n\r\n"
-    run(hear(FaultServer([read, head + body, 0.01, fin]), UnexpectedResponse))
+    run(check(FaultServer([read, head + body, 0.01, fin]), UnexpectedResponse))
 
 
 def test_t19_200_that_stalls(run: Run) -> None:
     async def case(body: bytes) -> None:
         script: Script = [read, b"HTTP/1.1 200 OK\r\n" + body]
-        await hear(FaultServer(script), UnexpectedResponse, limit=SHORT)
+        await check(FaultServer(script), UnexpectedResponse, limit=SHORT)
 
     run(each(CUT, case))
 
@@ -690,7 +690,7 @@ PORTALS: Samples = {
 
 @over(PORTALS)
 def test_t20_200_from_a_portal(run: Run, sample: bytes) -> None:
-    run(hear(FaultServer([read, sample]), UnexpectedResponse))
+    run(check(FaultServer([read, sample]), UnexpectedResponse))
 
 
 RELAYS: Samples = {
@@ -715,7 +715,7 @@ RELAYS: Samples = {
 
 @over(RELAYS)
 def test_t20_200_is_a_relay_whatever_it_says(run: Run, sample: bytes) -> None:
-    run(hear(FaultServer([read, sample]), None))
+    run(check(FaultServer([read, sample]), None))
 
 
 T21: Samples = {
@@ -732,14 +732,14 @@ T21: Samples = {
 
 @over(T21)
 def test_t21_200_in_other_shapes(run: Run, sample: Script) -> None:
-    run(hear(FaultServer([read, *sample]), None))
+    run(check(FaultServer([read, *sample]), None))
 
 
 @pytest.mark.parametrize("status", [101, 201, 202, 204, 206, 300, 304, 399, 600, 999])
 def test_t22_odd_status(run: Run, status: int) -> None:
     bodiless = status in (101, 204, 304)
     head = f"HTTP/1.1 {status} X\r\n\r\n".encode() if bodiless else answer(f"{status} X")
-    run(hear(FaultServer([read, head]), UnexpectedResponse))
+    run(check(FaultServer([read, head]), UnexpectedResponse))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -749,14 +749,14 @@ def test_t23_redirect(run: Run, status: int, *, other_host: bool) -> None:
         async with FaultServer([read, OK]) as other:
             to = f"{other.url}/charges/stop" if other_host else "/charges/stop"
             sent = answer(status, b"", f"Location: {to}")
-            await hear(FaultServer([read, sent, read, OK], [read, OK]), UnexpectedResponse)
+            await check(FaultServer([read, sent, read, OK], [read, OK]), UnexpectedResponse)
             assert (other.connections, other.requests) == (0, [])
 
     run(case())
 
 
 def numbers(server: FaultServer) -> list[int]:
-    """The transactions of all requests that the server saw."""
+    """Returns the transactions of all requests that the server saw."""
     return [msgspec.json.decode(request.body)["transaction"] for request in server.requests]
 
 
@@ -781,7 +781,7 @@ def test_t24_idle_connection_closed(run: Run, sample: Any, *, secure: bool) -> N
 @pytest.mark.parametrize("whole", [False, True], ids=["unread", "read"])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_t25_kept_connection_reset(run: Run, sample: Any, *, whole: bool, secure: bool) -> None:
-    """aiohttp sends idempotent methods again; a stop it must not."""
+    """aiohttp sends idempotent methods again; it must not send a stop again."""
     second = [read] if whole else [_first_byte]
     tls = certified() if secure else None
 
@@ -802,14 +802,14 @@ async def _first_byte(line: Line) -> None:
 
 
 LATE = {
-    200: (answer(200, b'{"unasked": true}'), UNKNOWN, ChargeboxNotFound),
+    200: (answer(200, b'{"unsolicited": true}'), UNKNOWN, ChargeboxNotFound),
     400: (NOTHING_RUNS, OK, None),
     408: (answer("408 Request Timeout", b"", "Connection: close"), OK, None),
 }
 
 
 def _pieces(whole: bytes) -> dict[str, Script]:
-    """Ways in which something arrives unasked: whole or not, in one packet or several."""
+    """Returns ways in which an unsolicited answer arrives: whole or not, in one packet or more."""
     body = whole.index(b"\r\n\r\n") + 4
     return {
         "whole": [whole],
@@ -826,68 +826,83 @@ def _pieces(whole: bytes) -> dict[str, Script]:
     }
 
 
-UNASKED: Samples = {
+UNSOLICITED: Samples = {
     f"{status}, {name}": (pieces, truth, error)
     for status, (whole, truth, error) in LATE.items()
     for name, pieces in _pieces(whole).items()
 }
-secured = pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+over_tls_too = pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 
 
-class Unasked(FaultServer):
-    """Answers, says something unasked `delay` after that was heard, and answers the next truly."""
+class UnsolicitedServer(FaultServer):
+    """Answers, sends an unsolicited sample `delay` later, and gives the next request its answer."""
 
     def __init__(self, sample: Any, delay: float = 0.0, *, secure: bool) -> None:
         (first, *rest), truth, self.error = sample
-        self.is_heard = False
-        self.said = threading.Event()
-        script: Script = [read, OK, self._until_heard, delay, first, self._note, *rest, read, truth]
+        self.is_answer_read = False
+        self.sample_sent = threading.Event()
+        script: Script = [
+            read,
+            OK,
+            self._wait_for_answer_read,
+            delay,
+            first,
+            self._set_sample_sent,
+            *rest,
+            read,
+            truth,
+        ]
         super().__init__(script, [read, truth], tls=certified() if secure else None)
 
     def client(self) -> ThorClient:
         return client(self.url, PATIENT, ssl=trusting())
 
     async def first(self, thor: ThorClient) -> None:
-        """The first command; in one packet with its answer, the unasked would be a part of it."""
+        """Sends the first command. The sample follows later, in a packet of its own."""
         assert await stop(thor, 1) is None
-        self.is_heard = True
+        self.is_answer_read = True
 
     async def second(self, thor: ThorClient) -> None:
-        """The second command gets its own answer, and each was sent once."""
+        """Checks that the second command gets its own answer, and that each was sent once."""
         error = await stop(thor, 2)
         assert (type(error) if error else None) is self.error
         assert numbers(self) == [1, 2]
 
-    async def _until_heard(self, _: Line) -> None:
-        while not self.is_heard:
+    async def _wait_for_answer_read(self, _: Line) -> None:
+        while not self.is_answer_read:
             await asyncio.sleep(0.002)
 
-    async def _note(self, _: Line) -> None:
-        self.said.set()
+    async def _set_sample_sent(self, _: Line) -> None:
+        self.sample_sent.set()
 
 
-@secured
-def test_t26_answer_that_nobody_asked_for(run: Run, *, secure: bool) -> None:
+@over_tls_too
+def test_t26_unsolicited_answer(run: Run, *, secure: bool) -> None:
     async def case(sample: Any) -> None:
-        delay, unasked = sample
-        async with Unasked(unasked, delay, secure=secure) as server, server.client() as thor:
+        delay, unsolicited = sample
+        async with (
+            UnsolicitedServer(unsolicited, delay, secure=secure) as server,
+            server.client() as thor,
+        ):
             await server.first(thor)
             await asyncio.sleep(delay + 0.15)
             await server.second(thor)
 
     delays = (0, 0.1, 0.9, 2.0)
-    run(each({f"{n}, {d} s": (d, UNASKED[n]) for n, d in product(UNASKED, delays)}, case))
+    run(each({f"{n}, {d} s": (d, UNSOLICITED[n]) for n, d in product(UNSOLICITED, delays)}, case))
 
 
-@secured
+@over_tls_too
 @pytest.mark.parametrize("blocked", [0, 0.03])
 def test_t26_unread_after_the_loop_was_blocked(run: Run, blocked: float, *, secure: bool) -> None:
-    servers = {name: Unasked(sample, secure=secure) for name, sample in UNASKED.items()}
+    servers = {
+        name: UnsolicitedServer(sample, secure=secure) for name, sample in UNSOLICITED.items()
+    }
 
-    async def case(server: Unasked) -> None:
+    async def case(server: UnsolicitedServer) -> None:
         async with server.client() as thor:
             await server.first(thor)
-            assert server.said.wait(5)
+            assert server.sample_sent.wait(5)
             time.sleep(blocked)
             await server.second(thor)
 
@@ -899,9 +914,9 @@ def test_t26_unread_after_the_loop_was_blocked(run: Run, blocked: float, *, secu
         run(one_by_one())
 
 
-@over(UNASKED)
+@over(UNSOLICITED)
 def test_t26_in_one_packet_with_an_answer(run: Run, sample: Any) -> None:
-    """aiohttp may not know of it; whatever comes of that, it is not taken for an answer."""
+    """aiohttp may not see it; it must not be taken for the next answer."""
     (first, *rest), truth, error = sample
     server = FaultServer([read, OK + first, *rest, read, truth], [read, truth])
 
@@ -948,7 +963,7 @@ def test_t27_odd_bytes_in_the_head(run: Run, sample: Any, noise: bytes, where: s
     head = b"HTTP/1.1 " + fields[where] + b"Content-Length: 2\r\n\r\n{}"
 
     async def case() -> None:
-        await hear(FaultServer([read, head]), expected, attempts=attempts)
+        await check(FaultServer([read, head]), expected, attempts=attempts)
 
     run(case())
 
@@ -971,7 +986,7 @@ def test_t27_odd_text_in_the_body(run: Run, text: str, status: int) -> None:
     expected = ServerError if status == 503 else RejectedError
 
     async def case(body: bytes) -> None:
-        await hear(FaultServer([read, answer(status, body)]), expected, attempts=attempts)
+        await check(FaultServer([read, answer(status, body)]), expected, attempts=attempts)
 
     bodies = {"json": b'{"message": "%b"}' % json, "plain": text.encode("utf-8", "surrogatepass")}
     run(each(bodies, case))
@@ -984,7 +999,7 @@ def test_t28_uses_the_parser_that_the_environment_asks_for() -> None:
 
 @pytest.mark.skipif(IS_PURE_PARSER, reason="all of this file runs with the parser in Python")
 def test_t28_rows_about_bytes_hold_with_the_parser_in_python() -> None:
-    """CI runs the whole file so; these are the rows in which the parsers differ."""
+    """These are the rows in which the parsers differ; CI runs the whole file with both."""
     rows = "t8 or garbage_in_two or t14 or bad_chunk or t20_200_is or t28"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     ran = subprocess.run(

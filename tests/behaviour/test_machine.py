@@ -341,6 +341,20 @@ TestMachine.settings = settings(
 )
 
 
+async def test_without_a_fault_nothing_is_indeterminate() -> None:
+    """I6, with refusals, slow answers and more commands than may be in flight."""
+    commands = [StopCharge(f"box-{n}", 1, TAG) for n in range(300)]
+    async with ThorEmulator(api_key=KEY, faults=Faults(latency=(0.0, 0.02))) as emulator:
+        emulator.fill(commands[:100])
+        for command in commands[100:200]:
+            emulator.add_chargebox(command.chargebox)
+        async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+            outcomes = await thor.stop_many(commands)
+    codes = Counter(outcome.error.code if outcome.error else None for outcome in outcomes)
+    assert codes == {None: 100, "NotInTransaction": 100, "ChargeboxNotFound": 100}
+    assert not any(outcome.maybe_applied for outcome in outcomes)
+
+
 if IS_SOAK:
 
     def test_the_soak_was_long_enough() -> None:

@@ -1,4 +1,4 @@
-"""Which transaction a stop is pinned to, and why it is not sent where none is known."""
+"""The transaction to which a stop is pinned, and the reasons why none is known."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def under_virtual_time(scene: Scene) -> Callable[[], None]:
 
 
 @under_virtual_time
-async def test_the_only_charge_there_is_the_one() -> None:
+async def test_the_only_charge_there_is_pinned() -> None:
     world = World([charge(7), charge(8, "B"), charge(9, connector=2)])
     assert await world.find() == StopCharge("A", 1, TAG, 7, ref="ours")
     assert world.asked == 0
@@ -135,7 +135,7 @@ async def test_many_commands_share_one_list_of_each_kind() -> None:
 
 
 @under_virtual_time
-async def test_the_next_asks_for_the_chargeboxes_when_one_is_cancelled() -> None:
+async def test_after_a_cancelled_request_the_next_command_asks_again() -> None:
     world = World([charge(8, "B")])
     world.chargeboxes = [Chargebox(id="A")]
     with pytest.raises(TimeoutError):

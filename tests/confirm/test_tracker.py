@@ -1,4 +1,4 @@
-"""What proves that a charge has stopped, and what does not: facts in, a state out."""
+"""What proves that a charge has stopped, and what does not."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ PAST = ("sent", "answered")
         (([OURS], *PAST, [], [OURS]), "still_running", RUNS),
     ],
 )
-def test_what_is_proof(facts: tuple[Fact, ...], state: str, evidence: str) -> None:
+def test_proof(facts: tuple[Fact, ...], state: str, evidence: str) -> None:
     confirmation = play(*facts)
     assert (confirmation.state, confirmation.evidence) == (state, evidence)
 
@@ -148,7 +148,7 @@ def test_what_is_proof(facts: tuple[Fact, ...], state: str, evidence: str) -> No
         ((*PAST, refused(tag="", unlocked=True)), "no complete running list"),
     ],
 )
-def test_what_is_none(facts: tuple[Fact, ...], doubt: str) -> None:
+def test_no_proof(facts: tuple[Fact, ...], doubt: str) -> None:
     confirmation = play(*facts)
     assert confirmation.state == "unconfirmed"
     assert doubt in confirmation.evidence
@@ -204,7 +204,7 @@ def test_a_list_that_was_asked_for_before_the_answer_proves_no_absence() -> None
     assert tracker.state == "stopped"
 
 
-def test_what_is_proven_stays() -> None:
+def test_a_proven_state_stays() -> None:
     tracker = ChargeTracker(KNOWN)
     tracker.mark_sent()
     tracker.mark_answered(outcome(), 0)
@@ -223,14 +223,14 @@ WATCHED: list[Callable[[], ThorError]] = [
 
 
 @pytest.mark.parametrize("error", WATCHED)
-def test_what_may_have_worked_is_watched(error: Callable[[], ThorError]) -> None:
+def test_a_stop_that_may_have_worked_is_watched(error: Callable[[], ThorError]) -> None:
     said = outcome(error())
     assert is_watched(said)
     assert play([OURS], *PAST, [], [], answer=said).state == "stopped"
 
 
 @pytest.mark.parametrize("error", [ChargeboxNotFound, NotSentError])
-def test_what_thor_did_not_take_is_not(error: Callable[[], ThorError]) -> None:
+def test_a_stop_that_thor_did_not_take_is_not_watched(error: Callable[[], ThorError]) -> None:
     said = outcome(error())
     assert not is_watched(said)
     confirmation = ChargeTracker(KNOWN).conclude(said)
@@ -259,7 +259,7 @@ def test_a_confirmation_as_a_row() -> None:
         ((), NotSentError(), "resend"),
     ],
 )
-def test_only_what_is_proven_is_done(
+def test_only_a_proven_stop_is_done(
     facts: tuple[Fact, ...], answer: ThorError | None, step: str
 ) -> None:
     confirmation = play(*facts, answer=outcome(answer))

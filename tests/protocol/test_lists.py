@@ -189,23 +189,23 @@ def test_a_missing_field_of_a_chargebox_is_none(name: str) -> None:
         [45.07, 7.0],
     ],
 )
-def test_an_odd_place_does_not_cost_the_list(place: object) -> None:
+def test_odd_coordinates_do_not_cost_the_list(place: object) -> None:
     assert one_box(LISTED | {"coordinates": place}).coordinates is None
 
 
-def test_a_place_may_be_told_in_strings() -> None:
+def test_coordinates_may_be_strings() -> None:
     place = {"latitude": "45.07", "longitude": "7"}
     assert one_box(LISTED | {"coordinates": place}) == CHARGEBOX
 
 
-def test_only_where_it_runs_is_needed() -> None:
+def test_only_chargebox_and_connector_are_required() -> None:
     charge = one({name: ITEM[name] for name in NEEDED})
     assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=2, transaction=None)
     assert one_box({"id": "A"}) == Chargebox(id="A")
 
 
 @pytest.mark.parametrize("value", [None, 0, "x", [1], {"a": {"b": None}}])
-def test_what_nobody_documented_is_ignored(value: object) -> None:
+def test_an_undocumented_field_is_ignored(value: object) -> None:
     assert one(ITEM | {"soc": value, "transaction": value}) == CHARGE
     assert one_box(LISTED | {"model": value}) == CHARGEBOX
     assert reading(running(ITEM, users=value, next=value)) == [CHARGE]
@@ -641,7 +641,7 @@ async def test_an_internal_error_keeps_its_name(origin: Recorder, rests: Rests) 
     assert str(error) == "Thor answered 500: InternalServerError"
 
 
-async def test_nobody_is_there(origin: Recorder, rests: Rests) -> None:
+async def test_a_refused_connection(origin: Recorder, rests: Rests) -> None:
     async with thor_at("http://127.0.0.1:1", retry=rests.policy()) as thor:
         error = await error_of(thor)
     assert type(error) is NotSentError

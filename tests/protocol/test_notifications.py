@@ -1,4 +1,4 @@
-"""Notifications of every documented shape, and what is none."""
+"""Notifications of every documented shape, and bodies that are none."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_str_and_bytes_and_more_than_is_known(shape: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["id", "transaction_id", "mode"])
-def test_what_a_start_does_not_tell_is_none(name: str) -> None:
+def test_a_missing_field_of_a_start_is_none(name: str) -> None:
     told = StartNotification.parse(body(START, **{name: None}))
     names = {"id": "id_tag", "transaction_id": "transaction"}
     assert getattr(told, names.get(name, name)) is None
@@ -234,7 +234,7 @@ def test_wrong_values(shape: dict[str, Any], changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["chargebox", "connector"])
-def test_where_it_happened_is_needed(name: str) -> None:
+def test_chargebox_and_connector_are_required(name: str) -> None:
     for shape in (START, END, REFUSAL, UNLOCKED):
         rest = {key: value for key, value in shape.items() if key != name}
         check_refused(body(rest), parse_notification)
@@ -370,7 +370,7 @@ async def test_the_emulators_stops(thor: ThorEmulator, client: Client) -> None:
 
 
 @pytest.mark.parametrize("shape", [START, END, REFUSAL, UNLOCKED])
-async def test_notify_returns_what_it_was_told(shape: dict[str, Any]) -> None:
+async def test_notify_returns_the_notification(shape: dict[str, Any]) -> None:
     async with ThorClient(KEY, base_url="http://127.0.0.1:1") as thor:
         for said in (body(shape), body(shape).decode()):
             for _ in range(2):  # a doubled one is harmless, and so is one that nobody waits for
@@ -380,7 +380,7 @@ async def test_notify_returns_what_it_was_told(shape: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "said", [*MALFORMED, body(START, connector=0)], ids=range(len(MALFORMED) + 1)
 )
-async def test_notify_refuses_what_is_none(said: Any) -> None:
+async def test_notify_refuses_other_bodies(said: Any) -> None:
     async with ThorClient(KEY, base_url="http://127.0.0.1:1") as thor:
         check_refused(said, thor.notify)
 

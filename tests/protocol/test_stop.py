@@ -253,7 +253,7 @@ def test_the_code_is_found_in_every_shape(body: bytes) -> None:
         None,
     ],
 )
-def test_what_is_not_the_whole_word_where_it_belongs_is_no_code(body: bytes | None) -> None:
+def test_a_word_inside_a_text_is_no_code(body: bytes | None) -> None:
     error = refusal(body)
     assert type(error) is RejectedError
     assert error.code is None
@@ -277,7 +277,7 @@ def test_what_is_not_the_whole_word_where_it_belongs_is_no_code(body: bytes | No
         (b'{"reason": "Nope"}', None),
     ],
 )
-def test_an_unknown_word_is_told_as_the_code(body: bytes, code: str | None) -> None:
+def test_an_unknown_word_is_the_code(body: bytes, code: str | None) -> None:
     error = refusal(body)
     assert type(error) is RejectedError
     assert error.code == code
@@ -307,7 +307,7 @@ def test_an_unknown_word_is_told_as_the_code(body: bytes, code: str | None) -> N
         (b"null", "", "4 bytes without a code"),
     ],
 )
-def test_the_message_tells_what_came(body: bytes | None, content_type: str, said: str) -> None:
+def test_the_message_says_what_came(body: bytes | None, content_type: str, said: str) -> None:
     assert str(refusal(body, 404, content_type)) == f"Thor answered 404: {said}"
 
 
@@ -344,7 +344,7 @@ def test_a_secret_is_masked_in_whatever_way_json_may_write_it(echo: str) -> None
 
 
 @pytest.mark.parametrize("secrets", [("S3cret", "S3cret-tag"), ("S3cret-tag", "S3cret")])
-def test_of_a_secret_that_holds_the_other_nothing_is_left(secrets: tuple[str, ...]) -> None:
+def test_a_secret_that_contains_another_is_masked_whole(secrets: tuple[str, ...]) -> None:
     assert sanitize("S3cret-tag, S3cret", secrets) == "***, ***"
 
 
@@ -493,7 +493,7 @@ def test_no_retry_after_is_none() -> None:
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
-def test_retry_after_is_told_with_the_error(status: int) -> None:
+def test_the_error_has_the_retry_after(status: int) -> None:
     error = parse_stop_answer(Answer(status, b"", "", "Sun, 06 Nov 1994 08:49:40 GMT"), (), NOW)
     assert error is not None
     assert error.retry_after == 3.0
@@ -501,7 +501,7 @@ def test_retry_after_is_told_with_the_error(status: int) -> None:
 
 @properties
 @given(seconds=st.integers(-(10**8), 10**8), fraction=st.floats(0, 1, exclude_max=True))
-def test_a_date_is_told_from_now_on(seconds: int, fraction: float) -> None:
+def test_a_date_gives_the_seconds_from_now(seconds: int, fraction: float) -> None:
     date = datetime(1994, 11, 6, 8, 49, 37) + timedelta(seconds=seconds)  # noqa: DTZ001
     told = parse_retry_after(date.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW + fraction)
     assert told == pytest.approx(max(0.0, seconds - fraction))

@@ -79,9 +79,11 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> lis
     ("owner", "name"),
     [
         (GuardedConnector, "connect"),
+        (SingleWriteRequest, "update_headers"),
+        (SingleWriteRequest, "update_auto_headers"),
         (SingleWriteRequest, "update_body_from_data"),
+        (SingleWriteRequest, "update_transfer_encoding"),
         (SingleWriteRequest, "send"),
-        (BodyAppendingTransport, "is_closing"),
         (BodyAppendingTransport, "write"),
         (_Guard, "get_buffer"),
         (_Guard, "buffer_updated"),
@@ -105,7 +107,17 @@ async def test_aiohttp_writes_a_whole_head_at_once_and_nothing_else(
     async with FaultServer([read, OK]) as server, client(server) as thor:
         await thor.stop_charge(command)
     [(head,)] = writes
-    assert head.startswith(b"POST /charges/stop HTTP/1.1\r\n")
+    assert head.startswith(b"POST /charges/stop HTTP/1.1\r\nHost: 127.0.0.1:")
+    lines = head.rstrip().split(b"\r\n")[1:]
+    assert sorted(line.partition(b":")[0].lower() for line in lines) == [
+        b"accept",
+        b"accept-encoding",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"user-agent",
+        b"x-api-key",
+    ]
     assert head.endswith(b"\r\n\r\n")
     assert head.count(b"\r\n\r\n") == 1
     assert b"\r\nContent-Length: %d\r\n" % len(server.requests[0].body) in head
@@ -346,7 +358,14 @@ async def test_a_head_that_aiohttp_would_write_later_is_never_sent_alone(
     command: StopCharge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aiohttp leaves the head to a task while writing is paused."""
+    write_bytes = aiohttp.ClientRequest.write_bytes
+
+    async def write_later(*args: Any) -> None:
+        await asyncio.sleep(0)
+        await write_bytes(*args)
+
     monkeypatch.setattr(ResponseHandler, "writing_paused", True)
+    monkeypatch.setattr(aiohttp.ClientRequest, "write_bytes", write_later)
     async with FaultServer([read, OK]) as server, client(server) as thor:
         with pytest.raises(ConnectionLost) as caught:
             await thor.stop_charge(command)

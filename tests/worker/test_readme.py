@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import nats
 import pytest
 
-from tests.conftest import KEY, TAG
+from tests.conftest import KEY, TAG, wait_until
 from tests.test_readme import README, code, perform
 from tests.worker.test_settlement import outcome
 from thor_async import NotSentError, StopCharge, ThorClient
@@ -23,27 +24,28 @@ from thor_async.worker.settlement import MAX_DELIVERIES
 
 
 @pytest.mark.broker
-async def test_the_worker_in_five_lines(nats_url: str, emulator: ThorEmulator) -> None:
+async def test_the_worker_in_five_lines(
+    nats_url: str, emulator: ThorEmulator, tmp_path: Path
+) -> None:
     example = code("add_worker(broker").replace("nats://127.0.0.1:4222", nats_url)
     assert nats_url in example
     emulator.start_charge("A", 1, TAG)
     keys = {"THOR_API_KEY": KEY, "THOR_BASE_URL": emulator.base_url}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", example, env=os.environ | keys, stderr=asyncio.subprocess.DEVNULL
-    )
-    client = await nats.connect(nats_url)
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", example, env=os.environ | keys, stderr=file
+        )
     try:
-        async with asyncio.timeout(120):
-            while emulator.charges:
-                # Publishing fails until the worker has created the stream.
-                with contextlib.suppress(nats.errors.Error):
-                    body = msgspec.json.encode(StopCharge("A", 1, TAG))
-                    await client.jetstream().publish("thor.stop", body)
-                await asyncio.sleep(0.2)
+        # FastStream fails if SIGTERM comes while it starts its subscribers one by one.
+        await wait_until(lambda: "app started" in log.read_text())
+        async with await nats.connect(nats_url, connect_timeout=60) as client:
+            body = msgspec.json.encode(StopCharge("A", 1, TAG))
+            await client.jetstream(timeout=60).publish("thor.stop", body)
+        await wait_until(lambda: not emulator.charges)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 120) == 0
     finally:
-        await client.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()

@@ -1,4 +1,4 @@
-"""Programming errors in the poll of running charges: logged, and raised to who waits for them."""
+"""Logs programming errors in the poll of running charges, and raises them to its callers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .._protocol.notifications import StopNotification
 from .faults import OwnFault, log_fault
 from .tracker import ChargeTracker, Snapshot
 
-# Seconds for which a list is good enough to tell what runs before a stop is sent.
+# Seconds for which a list is recent enough to show what runs before a stop.
 _FRESH = 3.0
 _SHORTEST, _LONGEST, _GROWTH, _JITTER = 2.0, 10.0, 1.5, 1.2
 _LONGEST_BACKOFF, _BACKOFF_GROWTH = 60.0, 2.0
@@ -44,10 +44,10 @@ class RunningChargePoller:
     Looks begin at least 2 s after one another. While a charge is tracked, the interval grows from 2
     to 10 s, jittered, and is 2 s again when another charge is tracked. After each failed look it
     doubles, up to 60 s, and is at least the answer's `Retry-After`; only a list that arrives makes
-    it short again. Until then, who needs a list gets the last failure at once.
+    it short again. Until the next look, a caller that needs a list gets the last failure at once.
 
-    A programming error in a look is logged, and raised to those who wait for that look; one in a
-    tracker is raised to the command of that tracker. The poll goes on.
+    A programming error in a look is logged, and raised to the callers that wait for that look; one
+    in a tracker is raised to the command of that tracker. The poll goes on.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class RunningChargePoller:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # Else the look was cancelled from inside, and all who wait would wait for ever.
+            # Else the look was cancelled from inside, and its callers would wait for ever.
             error = RuntimeError("a look at the running charges was cancelled")
             return stretch, log_fault(error.with_traceback(cancelled.__traceback__))
         except Exception as fault:

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
 from aiohttp.tracing import Trace
 
@@ -25,6 +27,7 @@ _TESTED_VERSIONS = re.compile(r"3\.14\.([4-9]|[1-9]\d+)")
 _REUSE_WITHIN = 1.0
 _READ_SIZE = 16_384
 
+_AUTO_HEADERS = ((hdrs.ACCEPT, "*/*"), (hdrs.USER_AGENT, SERVER_SOFTWARE))
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] \d{3}[ \r\n]")
 _STATUS_LINE_EXAMPLE = b"HTTP/1.1 200 "
 
@@ -98,22 +101,27 @@ class _Guard(asyncio.BufferedProtocol):
     takes a tenth of a request's time.
     """
 
-    __slots__ = ("_buffer", "_first_bytes", "_handler", "_is_shut", "_transport", "_unread")
+    __slots__ = (
+        "_buffer",
+        "_first_bytes",
+        "_handler",
+        "_is_shut",
+        "_transport",
+        "_unread",
+        "can_ask_kernel",
+    )
 
     def __init__(self, transport: asyncio.Transport, handler: ResponseHandler) -> None:
         self._transport = transport
         self._handler = handler
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._unread = _watch_unread(transport)
+        # For bytes that a busy loop has not read yet.
+        self.can_ask_kernel = self._unread is not None
         self._is_shut = False
         # Of the answer; None once they are known to begin a status line.
         self._first_bytes: bytes | None = b""
         transport.set_protocol(self)
-
-    @property
-    def can_ask_kernel(self) -> bool:
-        """Whether the kernel can be asked for bytes that a busy loop has not read yet."""
-        return self._unread is not None
 
     def open(self) -> bool:
         """Opens for the next answer; False if bytes have arrived, or have still to be sent."""
@@ -143,7 +151,9 @@ class _Guard(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._transport.abort)
             return
         data = bytes(self._buffer[:nbytes])
-        if self._first_bytes is not None:
+        if self._first_bytes == b"" and _STATUS_LINE.match(data):
+            self._first_bytes = None
+        elif self._first_bytes is not None:
             data = self._check_status_line(self._first_bytes, data)
         if data:
             self._handler.data_received(data)
@@ -154,9 +164,6 @@ class _Guard(asyncio.BufferedProtocol):
         aiohttp's parser in Python waits for the end of the line; its parser in C believes RTSP.
         """
         if not before:
-            if _STATUS_LINE.match(data):
-                self._first_bytes = None
-                return data
             data = data.lstrip(b"\r\n")
         first = (before + data)[: len(_STATUS_LINE_EXAMPLE)]
         rest = _STATUS_LINE_EXAMPLE[len(first) :]
@@ -210,10 +217,21 @@ class SingleWriteRequest(aiohttp.ClientRequest):
 
     _whole_body = b""
 
+    def update_headers(self, headers: Any) -> None:
+        """Sets all headers at once; aiohttp goes through them four times."""
+        host = (hdrs.HOST, self.url.host_port_subcomponent)
+        self.headers = type(headers)([host, *headers.items(), *_AUTO_HEADERS])
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:
+        """Does nothing: `update_headers` has set them."""
+
+    def update_transfer_encoding(self) -> None:
+        """Does nothing: `update_body_from_data` has set the length."""
+
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         if body is not None:
             self._whole_body = body
-            self.headers["Content-Length"] = str(len(body))
+            self.headers[hdrs.CONTENT_LENGTH] = str(len(body))
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Sends the request; raises `ClientConnectionError` if its body was not written."""
@@ -236,15 +254,13 @@ class SingleWriteRequest(aiohttp.ClientRequest):
 class BodyAppendingTransport:
     """Passes everything to a transport, and appends the body to the first write, the head."""
 
-    __slots__ = ("_body", "_transport", "is_body_written")
+    __slots__ = ("_body", "_transport", "is_body_written", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, body: bytes) -> None:
         self._transport = transport
         self._body = body
         self.is_body_written = False
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         if self.is_body_written:

@@ -8,6 +8,7 @@ import re
 import ssl
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
@@ -126,8 +127,8 @@ def _head(response: aiohttp.ClientResponse) -> Answer:
     RFC 9112 6.3. aiohttp's parser in C checks most of this itself, its parser in Python does not.
     """
     headers = response.headers
-    lengths = headers.getall("Content-Length", ())
-    codings = headers.getall("Transfer-Encoding", ())
+    lengths = headers.getall(hdrs.CONTENT_LENGTH, ())
+    codings = headers.getall(hdrs.TRANSFER_ENCODING, ())
     if len(lengths) + len(codings) > 1:
         raise BadHttpMessage("the length of the body is given more than once")
     if lengths and not _LENGTH.fullmatch(lengths[0]):
@@ -135,9 +136,7 @@ def _head(response: aiohttp.ClientResponse) -> Answer:
     if codings and not _is_clear(codings[0]):
         raise BadHttpMessage("unclear transfer coding")
     return Answer(
-        response.status,
-        content_type=headers.get("Content-Type", ""),
-        retry_after=headers.get("Retry-After"),
+        response.status, None, headers.get(hdrs.CONTENT_TYPE, ""), headers.get(hdrs.RETRY_AFTER)
     )
 
 
