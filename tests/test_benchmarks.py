@@ -108,13 +108,24 @@ def test_throughput_is_compared_round_by_round() -> None:
     assert throughput.ratios(found, "httpx_tenacity") == [10.0]
     assert [row[0] for row in throughput.summarize(found)] == ["library", "tuned", "httpx_tenacity"]
     figures = throughput.find_figures("asyncio", found)
-    assert [(figure.limit, figure.measured) for figure in figures] == [(0.95, 1.0), (8.0, 10.0)]
+    assert [(figure.limit, figure.measured) for figure in figures] == [(1.15, 1.0), (8.0, 10.0)]
 
 
-def test_the_best_peer_is_the_fastest_one() -> None:
-    found = chunks(library=[(0, 6)], aiohttp_retry=[(0, 4)], aiohttp_stamina=[(0, 2)])
-    (figure,) = throughput.find_figures("uvloop", found)
-    assert (figure.limit, figure.measured) == (1.25, 1.5)
+@pytest.mark.parametrize(
+    ("loop", "tls", "limits"),
+    [
+        ("asyncio", False, [1.15, 1.25]),
+        ("asyncio", True, [1.10, 1.25]),
+        ("uvloop", False, [1.0, 1.1]),
+        ("uvloop", True, [1.0, 1.1]),
+    ],
+)
+def test_the_throughput_to_reach(loop: str, limits: list[float], *, tls: bool) -> None:
+    found = chunks(library=[(0, 6)], tuned=[(0, 6)], aiohttp_retry=[(0, 4)])
+    figures = throughput.find_figures(loop, found, tls=tls)
+    assert [figure.limit for figure in figures] == limits
+    assert [figure.measured for figure in figures] == [1.0, 1.5]
+    assert all(("TLS" in figure.measure) is tls for figure in figures)
 
 
 def test_the_lengths_of_streams() -> None:
@@ -286,7 +297,10 @@ def test_a_run_of_two_contenders(
     throughput.main()
     written = json.loads(file.read_text())
     assert written["chunks"]["asyncio"].keys() == {"library", "tuned"}
-    assert "library / tuned raw aiohttp pool" in capsys.readouterr().out
+    assert written["tls_chunks"]["asyncio"].keys() == {"library", "tuned"}
+    printed = capsys.readouterr().out
+    assert "library / tuned raw aiohttp pool (asyncio) " in printed
+    assert "library / tuned raw aiohttp pool (asyncio, TLS) " in printed
 
 
 def test_a_tiny_batch_against_the_ideal() -> None:

@@ -121,7 +121,7 @@ async def test_each_retry_is_told_with_its_wait_and_its_reason(
         ),
         (Answer(404), ("rejected", "RejectedError", None, 404, None, "fix")),
         (refused(), ("not_sent", "NotSentError", "connect", None, None, "resend")),
-        (Answer(302), ("indeterminate", "UnexpectedResponse", None, 302, None, "check")),
+        (Answer(302), ("indeterminate", "UnexpectedResponse", None, 302, None, "resend")),
     ],
 )
 async def test_a_failure_is_told_as_it_is_raised(
@@ -170,7 +170,7 @@ async def test_a_call_cancelled_in_flight_ends_its_attempt_and_itself(command: S
     assert kinds(events) == [CallStarted, AttemptStarted, AttemptFinished, CallFinished]
     assert facts(events[-1], "verdict", "next_step", "message") == {
         "verdict": "indeterminate",
-        "next_step": "check",
+        "next_step": "resend",
         "message": "broken off",
     }
 
@@ -229,7 +229,7 @@ async def test_every_outcome_of_a_batch_is_told_once_even_of_what_was_never_pull
             outcomes = await client.stop_many(fleet(200))
     told = {event.index: event for event in events if isinstance(event, CallFinished)}
     assert Counter(kinds(events))[CallFinished] == Counter(kinds(events))[CallStarted] == 200
-    assert outcomes[-1].next_step == "resend"
+    assert outcomes[-1].next_step == "fix"
     for outcome in outcomes:
         record, event = outcome.record(), told[outcome.index]
         shared = set(record.__struct_fields__) & set(event.__struct_fields__) - {"elapsed"}

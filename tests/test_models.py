@@ -14,11 +14,17 @@ from rich.pretty import pretty_repr
 from tests.conftest import TAG, shown
 from tests.test_errors import CLASSES, build
 from thor_async import (
+    APIKeyNotFound,
+    ChargeboxNotFound,
+    ConnectionLost,
+    ConnectorNotValid,
     InternalServerError,
     NotInTransaction,
     NotSentError,
     OutcomeRecord,
+    RejectedError,
     ResponseTimeout,
+    ServerError,
     StopCharge,
     StopOutcome,
     ThorError,
@@ -26,6 +32,7 @@ from thor_async import (
     Verdict,
     WrongTransaction,
 )
+from thor_async._models import NextStep
 
 GOOD: dict[str, Any] = {"chargebox": "A", "connector": 1, "id_tag": TAG}
 AWARE = datetime(2026, 3, 1, 6, 30, tzinfo=timezone(timedelta(hours=2)))
@@ -78,6 +85,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("transaction", False, NO_TRANSACTION.format(False) + " known"),
     ("transaction", 1.5, NO_TRANSACTION.format(1.5) + " known"),
     ("transaction", "52", NO_TRANSACTION.format("'52'") + " known"),
+    ("as_of", NAIVE, f"as_of must be an aware datetime, not {NAIVE!r}: add tzinfo="),
     ("not_after", NAIVE, f"not_after must be an aware datetime, not {NAIVE!r}: add tzinfo="),
     ("not_after", NOWHERE, f"not_after must be an aware datetime, not {NOWHERE!r}: add tzinfo="),
     ("not_after", "soon", "not_after must be an aware datetime, not 'soon': add tzinfo="),
@@ -193,10 +201,10 @@ def test_json_keeps_all_of_a_command(
 
 def test_the_wires_four_are_positional_and_ours_are_not() -> None:
     assert StopCharge("A", 2, TAG, 52) == StopCharge(
-        chargebox="A", connector=2, id_tag=TAG, transaction=52, ref=None, not_after=None
+        chargebox="A", connector=2, id_tag=TAG, transaction=52, ref=None, not_after=None, as_of=None
     )
     least = StopCharge("A", 2, TAG)
-    assert (least.transaction, least.ref, least.not_after) == (None, None, None)
+    assert (least.transaction, least.ref, least.not_after, least.as_of) == (None,) * 4
     with pytest.raises(TypeError, match="positional"):
         StopCharge("A", 2, TAG, 52, "ref")  # type: ignore[call-arg]
 
@@ -209,7 +217,7 @@ def test_a_command_is_frozen(command: StopCharge) -> None:
 def test_no_way_of_showing_has_the_id_tag(command: StopCharge) -> None:
     text = (
         "StopCharge(chargebox='EaJ7cU9NJ3YkTNgy', connector=2, id_tag='***', transaction=52, "
-        "ref=None, not_after=None)"
+        "ref=None, not_after=None, as_of=None)"
     )
     assert repr(command) == str(command) == text
     assert command.__rich_repr__() == [
@@ -219,6 +227,7 @@ def test_no_way_of_showing_has_the_id_tag(command: StopCharge) -> None:
         ("transaction", 52),
         ("ref", None),
         ("not_after", None),
+        ("as_of", None),
     ]
     outcome = told(command, None)
     for showing in (pretty_repr(command), repr(outcome), pretty_repr(outcome)):
@@ -231,24 +240,61 @@ def told(command: StopCharge, error: ThorError | None, *, maybe: bool = False) -
     return StopOutcome(command, 7, verdict, error, 2, 1.23456789, maybe)
 
 
-NEXT_STEPS = {
-    "NotInTransaction": ("done", "done"),
-    "WrongTransaction": ("fix", "check"),
-    # A repeat of what may have been applied could stop the next driver's charge.
-    "TooManyRequests": ("resend", "check"),
-    "NotSentError": ("resend", "resend"),
-}
+def not_sent(reason: str, cause: ThorError | None = None) -> NotSentError:
+    return NotSentError("no", reason=reason, cause=cause)
 
 
-@pytest.mark.parametrize("maybe", [False, True])
-@pytest.mark.parametrize("error_class", CLASSES)
-def test_the_next_step_follows_from_the_error(
-    error_class: type[ThorError], maybe: bool, command: StopCharge
+BAD_KEY = APIKeyNotFound("no", status=403, code="APIKeyNotFound")
+NEXT_STEPS: list[tuple[ThorError | None, bool, bool, NextStep]] = [
+    # error, maybe applied, a transaction in the request, next step: the rows of the contract
+    (None, False, False, "done"),
+    (None, True, False, "done"),
+    (NotInTransaction("no", status=400, code="NotInTransaction"), False, False, "done"),
+    (NotInTransaction("no", status=400, code="NotInTransaction"), True, False, "done"),
+    (not_sent("not_running"), False, False, "done"),
+    (ResponseTimeout("no"), True, False, "check"),
+    (ServerError("no", status=503), True, False, "check"),
+    (TooManyRequests("no", status=429), True, False, "check"),
+    (ChargeboxNotFound("no", status=404), True, False, "check"),
+    (BAD_KEY, True, False, "check"),
+    (WrongTransaction("no", status=400), True, False, "check"),
+    (WrongTransaction("no", status=400), True, True, "check"),
+    (ResponseTimeout("no"), True, True, "resend"),
+    (ServerError("no", status=503), True, True, "resend"),
+    (TooManyRequests("no", status=429), True, True, "resend"),
+    (ChargeboxNotFound("no", status=404), True, True, "resend"),
+    (BAD_KEY, True, True, "resend"),
+    (BAD_KEY, False, True, "fix"),
+    (not_sent("gave_up", BAD_KEY), False, True, "fix"),
+    (not_sent("expired"), False, True, "fix"),
+    (WrongTransaction("no", status=400), False, True, "fix"),
+    (ConnectorNotValid("no", status=400), False, False, "fix"),
+    (ChargeboxNotFound("no", status=404), False, False, "fix"),
+    (RejectedError("no", status=418), False, False, "fix"),
+    (TooManyRequests("no", status=429), False, False, "resend"),
+    (not_sent("gave_up", ConnectionLost("no")), False, False, "resend"),
+    (not_sent("gave_up"), False, False, "resend"),
+    *((not_sent(reason), False, False, "resend") for reason in ("connect", "dns", "tls")),
+    *((not_sent(reason), False, False, "resend") for reason in ("timeout", "closed", "pin")),
+]
+
+
+@pytest.mark.parametrize(("error", "maybe", "is_pinned", "step"), NEXT_STEPS)
+def test_the_next_step_is_that_of_the_first_row_that_fits(
+    error: ThorError | None, maybe: bool, is_pinned: bool, step: NextStep
 ) -> None:
-    is_open = error_class.verdict is Verdict.INDETERMINATE
-    usual = ("check", "check") if is_open else ("fix", "fix")
-    expected = NEXT_STEPS.get(error_class.__name__, usual)[maybe]
-    assert told(command, build(error_class), maybe=maybe).next_step == expected
+    command = StopCharge("A", 2, TAG, 52 if is_pinned else None)
+    assert told(command, error, maybe=maybe).next_step == step
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+@pytest.mark.parametrize("error_class", CLASSES)
+def test_only_a_pinned_stop_may_be_sent_again_when_it_may_have_been_applied(
+    error_class: type[ThorError], is_pinned: bool
+) -> None:
+    command = StopCharge("A", 2, TAG, 52 if is_pinned else None)
+    step = told(command, build(error_class), maybe=True).next_step
+    assert step != "resend" or is_pinned
 
 
 @pytest.mark.parametrize("maybe", [False, True])
@@ -279,10 +325,10 @@ def test_a_relay_is_one_flat_row() -> None:
          "done"),
         (WrongTransaction("no", status=400, code="WrongTransaction"), "WrongTransaction", 400,
          "check"),
-        (TooManyRequests("no", status=429), None, 429, "check"),
+        (TooManyRequests("no", status=429), None, 429, "resend"),
         (InternalServerError("no", status=500, code="InternalServerError"), "InternalServerError",
-         500, "check"),
-        (ResponseTimeout("no"), None, None, "check"),
+         500, "resend"),
+        (ResponseTimeout("no"), None, None, "resend"),
         (NotSentError("no", reason="dns"), None, None, "resend"),
     ],
 )  # fmt: skip

@@ -109,14 +109,18 @@ class InvalidSourceIPAddr(AccountError):
 class NotSentError(ThorError):
     """No request of this command reached Thor, for certain.
 
-    `reason` is connect, dns, tls, timeout, closed, gave_up, expired, not_running or pin.
+    `reason` is connect, dns, tls, timeout, closed, gave_up, expired, not_running or pin. `cause` is
+    the `ThorError` for which a batch gave up, or None.
     """
 
     verdict = Verdict.NOT_SENT
 
-    def __init__(self, message: str = "", *, reason: str = "connect") -> None:
+    def __init__(
+        self, message: str = "", *, reason: str = "connect", cause: ThorError | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.cause = cause
 
 
 class IndeterminateError(ThorError):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from ._errors import (
+    AccountError,
     NotInTransaction,
     NotSentError,
     ThorError,
@@ -37,14 +38,16 @@ class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True)
     `chargebox`: Thor's identifier of the chargebox. `connector`: its number, from 1. `id_tag`: the
     identifier that started the charge. `transaction`: the number from the start notification; with
     it, a repeat cannot stop a later charge. `ref`: your own handle, any JSON value. `not_after`: an
-    aware datetime past which the stop is not sent. These two belong to its JSON, and are never sent
-    to Thor.
+    aware datetime past which the stop is not sent. `as_of`: an aware datetime, the time at which
+    the stop was meant: only a charge that began at or before it is stopped. These three belong to
+    its JSON, and are never sent to Thor.
 
     Raises ValueError when it is built, or decoded, from values that Thor could not take.
     """
 
     ref: Any = None
     not_after: datetime | None = None
+    as_of: datetime | None = None
 
     def __post_init__(self) -> None:
         check_text("chargebox", self.chargebox, shown=True)
@@ -54,6 +57,8 @@ class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True)
             check_number("transaction", self.transaction, "leave it out when it is not known")
         if self.not_after is not None:
             _check_aware("not_after", self.not_after)
+        if self.as_of is not None:
+            _check_aware("as_of", self.as_of)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Masks the id_tag, because it is a credential and personal data."""
@@ -104,17 +109,21 @@ class StopOutcome(msgspec.Struct, frozen=True):
     def next_step(self) -> NextStep:
         """The next step: `done`, `resend`, `check` whether it still runs, or `fix` the data.
 
-        A stop that may have been applied is never to `resend`, unless the charge is known to be
-        over: without a transaction, the repeat could stop the next driver's charge.
+        `resend` is only said when a repeat cannot stop the next driver's charge: the stop was
+        certainly not applied, or its request had a `transaction`.
         """
-        match self.error:
-            case None | NotInTransaction():
-                return "done"
-            case TooManyRequests() | WrongTransaction() if self.maybe_applied:
-                return "check"
-            case NotSentError() | TooManyRequests():
-                return "resend"
-        return "check" if self.verdict is Verdict.INDETERMINATE else "fix"
+        error = self.error
+        reason = error.reason if isinstance(error, NotSentError) else None
+        if error is None or isinstance(error, NotInTransaction) or reason == "not_running":
+            return "done"
+        if self.maybe_applied:
+            is_pinned = self.command.transaction is not None
+            return "resend" if is_pinned and not isinstance(error, WrongTransaction) else "check"
+        if isinstance(error, NotSentError):
+            # What was refused because of the account would be refused again.
+            is_refused = isinstance(error.cause, AccountError)
+            return "fix" if is_refused or reason == "expired" else "resend"
+        return "resend" if isinstance(error, TooManyRequests) else "fix"
 
     def record(self) -> OutcomeRecord:
         """Returns this outcome as one flat row that msgspec can encode."""

@@ -160,14 +160,14 @@ async def test_a_relay_after_a_5xx_may_not_have_been_the_first(
 @pytest.mark.parametrize(
     ("script", "error_class", "attempts", "requests", "next_step"),
     [
-        ("500 500 500", InternalServerError, 3, 3, "check"),
+        ("500 500 500", InternalServerError, 3, 3, "resend"),
         ("500 NotInTransaction", NotInTransaction, 2, 2, "done"),
         ("500 WrongTransaction", WrongTransaction, 2, 2, "check"),
-        ("500 APIKeyNotFound", APIKeyNotFound, 2, 2, "fix"),
-        ("500 404", RejectedError, 2, 2, "fix"),
-        ("500 429", TooManyRequests, 2, 2, "check"),
-        ("500 refused", InternalServerError, 2, 2, "check"),
-        ("500 302", UnexpectedResponse, 2, 2, "check"),
+        ("500 APIKeyNotFound", APIKeyNotFound, 2, 2, "resend"),
+        ("500 404", RejectedError, 2, 2, "resend"),
+        ("500 429", TooManyRequests, 2, 2, "resend"),
+        ("500 refused", InternalServerError, 2, 2, "resend"),
+        ("500 302", UnexpectedResponse, 2, 2, "resend"),
     ],
 )
 async def test_after_a_500_any_error_may_have_been_applied(

@@ -254,7 +254,7 @@ def test_a_confirmation_as_a_row() -> None:
         (PAST, None, "check"),
         (PAST, NotInTransaction(), "done"),
         ((*PAST, [OURS]), NotInTransaction(), "check"),
-        (PAST, ConnectionLost(), "check"),
+        (PAST, ConnectionLost(), "resend"),
         ((), ChargeboxNotFound(), "fix"),
         ((), NotSentError(), "resend"),
     ],

@@ -41,7 +41,7 @@ async def test_one_line_for_each_retry_and_one_for_the_final_failure(
     assert told[0][1] == f"retry: {WHERE} attempt=1 {INTERNAL} wait=0.500"
     assert told[1][1] == f"retry: {WHERE} attempt=2 {INTERNAL} wait=1.000"
     start, _, end = told[2][1].partition(" elapsed=")
-    assert start == f"failed: {WHERE} attempt=3 {INTERNAL} verdict=indeterminate next_step=check"
+    assert start == f"failed: {WHERE} attempt=3 {INTERNAL} verdict=indeterminate next_step=resend"
     assert end.partition(": ")[2] == "Thor answered 500: InternalServerError"
 
 

@@ -91,6 +91,10 @@ def fleet(emulator: ThorEmulator, count: int) -> list[StopCharge]:
     return commands
 
 
+async def requests_came(emulator: ThorEmulator, count: int) -> None:
+    await wait_until(lambda: len(emulator.ledger.requests) >= count)
+
+
 async def test_sigterm_ends_what_is_in_flight(
     place: Place, emulator: ThorEmulator, workers: Workers
 ) -> None:
@@ -98,7 +102,7 @@ async def test_sigterm_ends_what_is_in_flight(
     emulator.faults = Faults(latency=(0.5, 0.5))
     worker = await workers.start("--max-in-flight", "8")
     await place.send(*commands)
-    await wait_until(lambda: len(emulator.ledger.requests) >= 8)
+    await requests_came(emulator, 8)
     assert "draining" in await worker.end()
     in_flight = len(emulator.ledger.requests)
     assert len(await place.outcomes()) == in_flight < 60
@@ -146,7 +150,7 @@ async def test_faults_and_kills_lose_nothing(
         part, shuffled = shuffled[:size], shuffled[size:]
         wanted = len(emulator.ledger.requests) + size // 2
         sending = asyncio.create_task(place.send(*part))
-        await wait_until(lambda wanted=wanted: len(emulator.ledger.requests) >= wanted)
+        await requests_came(emulator, wanted)
         await alive.pop(dice.randrange(2)).kill()
         await sending
         alive.append(await workers.start())

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import traceback
 from typing import NoReturn
 
-_log = logging.getLogger("thor_async")
+from .._telemetry.logging import log_failure
 
 
 class OwnFault:
@@ -23,9 +20,6 @@ class OwnFault:
 
 
 def log_fault(error: Exception) -> OwnFault:
-    """Logs a programming error without its text or its chain, which may hold anything."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    # The log itself may fail.
-    with contextlib.suppress(Exception):
-        _log.error("the poll of running charges raised %s:\n%s", type(error).__name__, where)
+    """Logs a programming error, and returns it to be raised to each waiter."""
+    log_failure("the poll of running charges", error)
     return OwnFault(error)

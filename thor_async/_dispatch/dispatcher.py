@@ -87,7 +87,8 @@ class Dispatcher:
         """Returns why a command may not be sent any more."""
         reason = self.stop_reason or "timeout"
         why = f": {describe_cause(self.cause)}" if self.cause is not None else ""
-        error = NotSentError(f"{_REFUSALS[reason]}{why}", reason=reason)
+        cause = self.cause if isinstance(self.cause, ThorError) else None
+        error = NotSentError(f"{_REFUSALS[reason]}{why}", reason=reason, cause=cause)
         error.__cause__ = self.cause
         return error
 

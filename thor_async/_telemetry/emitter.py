@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +19,7 @@ from .._events import (
     RetryScheduled,
 )
 from .._models import StopCharge, StopOutcome
-from .logging import ATTEMPT, FAILURE, LOG, RETRY, log
+from .logging import ATTEMPT, FAILURE, LOG, RETRY, log, log_failure
 
 Listener = Callable[[Event], object]
 OnEvent = Listener | Sequence[Listener] | None
@@ -49,7 +47,7 @@ class EventEmitter:
             except (Exception, asyncio.CancelledError) as failure:
                 if place not in self._reported:
                     self._reported.add(place)
-                    _log_failure(name, failure)
+                    log_failure(name, failure)
 
     @property
     def emits_all(self) -> bool:
@@ -161,11 +159,3 @@ def _error_fields(error: ThorError | None) -> dict[str, Any]:
         "status": error.status if error else 200,
         "code": error.code if error else None,
     }
-
-
-def _log_failure(listener: str, failure: BaseException) -> None:
-    """Logs without the failure's text or chain, which may hold anything."""
-    where = "".join(traceback.format_tb(failure.__traceback__))
-    # The log itself may be what fails.
-    with contextlib.suppress(Exception):
-        LOG.error("%s raised %s, said once:\n%s", listener, type(failure).__name__, where)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import traceback
 
 from .._events import (
     AttemptFinished,
@@ -45,6 +47,14 @@ def log(event: Event) -> None:
             LOG.log(BATCH, "batch resumed after %.3f s", event.paused)
         case BatchAbandoned():
             LOG.log(BATCH, "batch gave up: %s", event.cause)
+
+
+def log_failure(what: str, failure: BaseException) -> None:
+    """Logs that `what` failed, without the failure's text or chain, which may hold a secret."""
+    where = "".join(traceback.format_tb(failure.__traceback__))
+    # The log itself may be what fails.
+    with contextlib.suppress(Exception):
+        LOG.error("%s raised %s:\n%s", what, type(failure).__name__, where)
 
 
 def _write(
