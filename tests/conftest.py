@@ -1,4 +1,4 @@
-"""Every test runs under warnings as errors, and must leave nothing behind."""
+"""Checks around every test: it logs no secret, and leaves no task and no failure behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import uvloop
 from thor_async import RetryPolicy, StopCharge
 from thor_async.emulator import ThorEmulator
 
-# A machine that is busy is no failure.
+# A busy machine does not make a test fail.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
@@ -28,7 +28,7 @@ TAG = "t4g-that-must-never-be-shown"
 
 
 class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 does not know the `stream_writer` that aiohttp 3.14 asks for its size."""
+    """Has the `stream_writer` that aiohttp 3.14 needs and aioresponses 0.7.9 does not give."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs | {"stream_writer": mock.Mock(output_size=0)})
@@ -40,10 +40,11 @@ aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Function
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """These two also on uvloop; the fault matrix sees to it by itself."""
+    """Runs the tests of three modules on uvloop too; the fault matrix does so by itself."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.module.__name__ in (
         "tests.behaviour.test_cancellation",
+        "tests.test_client",
         "tests.transport.test_connections",
     ):
         loops["uvloop"] = uvloop.new_event_loop
@@ -51,7 +52,7 @@ def pytest_asyncio_loop_factories(
 
 
 class Rests:
-    """A policy that rests without waiting, and remembers for how long it was asked to."""
+    """Makes policies whose waits take no time, and keeps the seconds of each wait."""
 
     def __init__(self) -> None:
         self.asked: list[float] = []
@@ -104,7 +105,7 @@ def _no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 async def _leaves_nothing_behind() -> AsyncIterator[None]:
-    """No task, no complaint to the loop's exception handler (as for a lost exception)."""
+    """Checks that no task is left and that the loop's exception handler was not called."""
     loop = asyncio.get_running_loop()
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
@@ -114,7 +115,7 @@ async def _leaves_nothing_behind() -> AsyncIterator[None]:
         await asyncio.sleep(0)
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     gc.collect()
-    gc.freeze()  # so that the next collection looks only at what the next test makes
+    gc.freeze()  # the next collection then looks only at what the next test makes
     assert not left
     assert not complaints
 
@@ -127,5 +128,5 @@ async def wait_until(condition: Callable[[], object]) -> None:
 
 
 def shown(error: BaseException) -> str:
-    """Everything of an exception that anyone could be shown, with its whole chain."""
+    """Returns all texts of an exception and of its whole chain."""
     return "".join([repr(error), str(error), *traceback.format_exception(error)])

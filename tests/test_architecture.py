@@ -35,7 +35,7 @@ ARROWS = {
     "_runtime": {"_config", "_confirm", "_dispatch", "_list_reader", "_retry", "_stop"}
     | {"_transport"},
     "_client": {"_config", "_confirm", "_dispatch", "_errors", "_models", "_protocol", "_retry"}
-    | {"_runtime", "_stream", "_telemetry", "_transport", "aiohttp"},
+    | {"_runtime", "_stream", "_telemetry", "_transport", "aiohttp", "msgspec"},
     "otel": {"_events", "opentelemetry"},
     "testing": {"_retry", "emulator", "pytest", "pytest_asyncio"},
     "emulator": LEAVES | {"_config", "_protocol", "aiohttp", "emulator"},

@@ -111,15 +111,6 @@ def test_a_callable_is_asked_each_time_and_not_before() -> None:
     assert (take(), take()) == ("one", "two")
 
 
-def test_no_way_of_showing_a_client_has_its_key() -> None:
-    for client in (ThorClient(KEY), ThorClient(lambda: KEY)):
-        assert repr(client) == str(client)
-        assert repr(client).startswith(f"ThorClient(base_url={STOP_ADDRESS!r}")
-        assert KEY not in repr(client)
-        with pytest.raises(TypeError, match="build one in each process"):
-            client.__getstate__()
-
-
 @pytest.mark.parametrize(
     ("base_url", "read_url", "environment", "expected"),
     [

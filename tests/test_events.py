@@ -1,14 +1,11 @@
-"""What `on_event` is given, and that no listener can break a stop."""
+"""What the events of stops and batches say."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-from unittest import mock
 
 import msgspec
 import pytest
@@ -34,7 +31,6 @@ from thor_async import (
     ThorError,
 )
 from thor_async._protocol.http_messages import Answer
-from thor_async._telemetry.emitter import CallReporter
 from thor_async.emulator import ThorEmulator
 
 CALL = {"chargebox": "EaJ7cU9NJ3YkTNgy", "connector": 2, "transaction": 52, "index": 0}
@@ -306,108 +302,6 @@ async def test_whatever_begins_also_ends(leave_after: int) -> None:
     assert count[AttemptStarted] == count[AttemptFinished] > 0
 
 
-class Boom(BaseException): ...
-
-
-@pytest.mark.parametrize("failure", [ValueError(TAG), asyncio.CancelledError()])
-async def test_a_listener_that_raises_is_logged_once_and_breaks_nothing(
-    failure: BaseException, caplog: pytest.LogCaptureFixture
-) -> None:
-    heard: list[Event] = []
-
-    def listener(event: Event) -> None:
-        heard.append(event)
-        raise failure
-
-    thor = FakeTransport(lambda *_: OK)
-    with thor.installed():
-        async with thor.client(on_event=listener) as client:
-            outcome = await client.stop_charge(next(fleet(1)))
-            outcomes = await client.stop_many(fleet(20))
-    assert {one.verdict for one in (outcome, *outcomes)} == {"relayed"}
-    assert len(heard) == 4 * 21
-    complaints = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert [r.name for r in complaints] == ["thor_async"]
-    said = complaints[0].getMessage()
-    assert said.startswith(f"on_event raised {type(failure).__name__}")
-    assert "in listener" in said
-    assert TAG not in said
-
-
-async def test_what_is_for_the_program_goes_through(command: StopCharge) -> None:
-    def listener(event: Event) -> None:
-        if isinstance(event, AttemptFinished):
-            raise Boom
-
-    thor = FakeTransport(script(OK))
-    with thor.installed():
-        async with thor.client(on_event=listener) as client:
-            with pytest.raises(Boom):
-                await client.stop_charge(command)
-
-
-async def test_a_log_handler_that_raises_breaks_nothing(command: StopCharge) -> None:
-    class Broken(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            raise OSError
-
-    heard: list[Event] = []
-    broken = Broken()
-    logging.getLogger("thor_async").addHandler(broken)
-    thor = FakeTransport(script(OK))
-    try:
-        with thor.installed():
-            async with thor.client(on_event=heard.append) as client:
-                assert (await client.stop_charge(command)).verdict == "relayed"
-    finally:
-        logging.getLogger("thor_async").removeHandler(broken)
-    assert kinds(heard)[-1] is CallFinished
-
-
-@pytest.mark.parametrize("on_event", [None, print])
-async def test_nothing_is_built_for_a_stop_that_nobody_watches(
-    on_event: Callable[[Event], object] | None,
-    command: StopCharge,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "thor_async")
-    thor = FakeTransport(lambda *_: OK)
-    with (
-        thor.installed(),
-        mock.patch.object(
-            CallReporter, "_command_fields", autospec=True, side_effect=CallReporter._command_fields
-        ) as built,
-    ):
-        async with thor.client(on_event=on_event) as client:
-            await client.stop_charge(command)
-            await client.stop_many(fleet(5))
-    assert bool(built.call_count) is (on_event is not None)
-
-
-async def test_a_worker_never_runs_in_the_context_of_another_ones_call() -> None:
-    """What a listener puts into the context at a call's start is that call's alone."""
-    current: contextvars.ContextVar[str] = contextvars.ContextVar("current")
-    seen: list[str] = []
-
-    def listener(event: Event) -> None:
-        if isinstance(event, CallStarted):
-            seen.append(current.get())
-            current.set(event.chargebox)
-        elif isinstance(event, CallFinished):
-            assert current.get() == event.chargebox
-            current.set("outside")
-
-    thor = FakeTransport(lambda command, now: Answer(500), 0.0)
-    rests = Rests()
-    current.set("outside")
-    with thor.installed():
-        policy = rests.policy(max_attempts=2)
-        async with thor.client(on_event=listener, retry=policy, max_in_flight=2) as client:
-            await client.stop_many(fleet(40))
-    assert rests.asked
-    assert seen == ["outside"] * 40
-
-
 async def test_no_event_holds_a_secret(command: StopCharge, rests: Rests) -> None:
     echo = Answer(500, msgspec.json.encode({"message": f"tag {TAG} of {KEY}"}))
     events: list[Event] = []
@@ -438,19 +332,6 @@ async def test_events_are_values_that_come_back_from_json(
     assert msgspec.json.decode(encoded, type=list[Event]) == events
     with pytest.raises(AttributeError):
         events[0].index = 1  # type: ignore[union-attr, misc]
-
-
-async def _a_coroutine(event: Event) -> None: ...
-
-
-class _Awaited:
-    async def __call__(self, event: Event) -> None: ...
-
-
-@pytest.mark.parametrize("on_event", ["log", 3, _a_coroutine, _Awaited()])
-def test_what_is_no_plain_callable_is_refused(on_event: Any) -> None:
-    with pytest.raises(ValueError, match="on_event must be a plain function"):
-        ThorClient("key", on_event=on_event)
 
 
 async def test_a_pin_that_finds_nothing_is_told_as_not_sent(emulator: ThorEmulator) -> None:

@@ -14,9 +14,11 @@ from typing import NoReturn, Self, TypeVar
 from weakref import WeakSet
 
 import aiohttp
+import msgspec
 
 from . import _config
 from ._config import ClientConfig, Commands
+from ._confirm.ensure import EnsureOperation, ends_repeats
 from ._confirm.tracker import Confirmation, is_watched
 from ._dispatch.dispatcher import Dispatcher
 from ._dispatch.limiter import PriorityLimiter
@@ -194,7 +196,8 @@ class ThorClient:
         given is returned as `not_sent`; `NotSentError` is raised if that is nothing. An account
         error ends it at once, and an outage after `give_up_after` seconds (None: never);
         the rest is then `not_sent` (`gave_up`). `pin` is as for `stop_charge`, with one look for
-        many commands.
+        many commands. Commands that are equal in chargebox, connector, id_tag and transaction are
+        sent once, and each gets that outcome.
         """
         runtime = self._check_open()
         _config.check_batch(commands, within, give_up_after)
@@ -202,16 +205,21 @@ class ThorClient:
         outcomes: dict[int, StopOutcome] = {}
         try:
             listed = await _read_all(commands, dispatcher)
-            async with self._open_stream(runtime, listed, dispatcher, pin) as stream:
+            sent, places = _without_equals(listed)
+            async with self._open_stream(runtime, sent, dispatcher, pin) as stream:
                 # The outcomes of the rest say that the batch gave up.
                 with contextlib.suppress(BatchGaveUp):
                     async for outcome in stream:
                         outcomes[outcome.index] = outcome
         finally:
             dispatcher.close()
+        for place, command in enumerate(sent):
+            if place not in outcomes:
+                refusal = dispatcher.refusal()
+                outcomes[place] = runtime.stops.leave_out(command, place, refusal)
         return [
-            outcomes.get(index) or runtime.stops.leave_out(command, index, dispatcher.refusal())
-            for index, command in enumerate(listed)
+            _answer_equal(outcomes[place], index, command)
+            for index, (place, command) in enumerate(zip(places, listed, strict=True))
         ]
 
     def stop_stream(
@@ -282,6 +290,44 @@ class ThorClient:
             commands, run, dispatcher, self._max_in_flight, None, window=_WATCHED_AT_ONCE
         )
 
+    async def ensure_stopped(self, command: StopCharge, *, within: float = 300.0) -> Confirmation:
+        """Stops one charge, again if it must be, until it is proven to have stopped.
+
+        Pins the command to the transaction that runs there, sends a stop, watches, and sends it
+        again to the same transaction while a complete list shows it: after 10, 20, 40 ... 60 s, or
+        after the chargebox refused. Returns when it is `stopped`, or after `within` seconds what is
+        known then; `stops_sent` counts the stops. No stop is sent while the last complete list does
+        not show the transaction. Raises `RejectedError` if Thor rejects the first stop for good:
+        after an account error, or for an unknown chargebox.
+        """
+        runtime = self._check_open()
+        _config.check_seconds("within", within)
+        confirms = runtime.make_confirms(runtime.stops)
+        confirmation = await EnsureOperation(confirms).ensure(
+            runtime.dispatcher, 0, command, self._settings.timeout, within
+        )
+        outcome = confirmation.outcome
+        if outcome.error is not None and confirmation.stops_sent <= 1 and ends_repeats(outcome):
+            raise outcome.error
+        return confirmation
+
+    def ensure_stopped_stream(
+        self, commands: Commands, *, within: float = 300.0, give_up_after: float | None = 60.0
+    ) -> ConfirmationStream:
+        """`ensure_stopped` for many; used as `stop_stream`, with a `Confirmation` for each.
+
+        `within` is the time of each command, from its pull. All share one look at the list, and
+        are held in bounded memory, as in `stop_and_confirm_stream`.
+        """
+        runtime = self._check_open()
+        _config.check_batch(commands, within, give_up_after)
+        operation = EnsureOperation(runtime.make_confirms(runtime.make_stops()))
+        run = partial(operation.ensure, timeout=self._settings.timeout, within=within)
+        dispatcher = self._make_batch_dispatcher(give_up_after)
+        return OutcomeStream(
+            commands, run, dispatcher, self._max_in_flight, None, window=_WATCHED_AT_ONCE
+        )
+
     async def running_charges(self, chargebox: str | None = None) -> list[RunningCharge]:
         """Returns the charges that run now, of all chargeboxes or of one, from `read_url`.
 
@@ -317,9 +363,9 @@ class ThorClient:
         seconds = (
             self._settings.timeout if timeout is None else _config.check_seconds("timeout", timeout)
         )
-        if pin:
+        if pin or getattr(command, "as_of", None) is not None:
             confirms = runtime.make_confirms(runtime.stops)
-            return confirms.stop_pinned(runtime.dispatcher, 0, command, seconds)
+            return confirms.stop(runtime.dispatcher, 0, command, seconds, pin)
         return runtime.stops.run(runtime.dispatcher, 0, command, seconds)
 
     def _confirm_outcome(
@@ -339,11 +385,10 @@ class ThorClient:
         pin: bool,
         within: float | None = None,
     ) -> StopStream:
-        stops = runtime.make_stops()
-        run = runtime.make_confirms(stops).stop_pinned if pin else stops.run
+        stop = runtime.make_confirms(runtime.make_stops()).stop
         return OutcomeStream(
             commands,
-            partial(run, timeout=self._settings.timeout),
+            partial(stop, timeout=self._settings.timeout, pin=pin),
             dispatcher,
             self._max_in_flight,
             within,
@@ -379,6 +424,31 @@ class ThorClient:
         if self._given_session is not None and self._given_session.closed:
             raise RuntimeError("the session given to this ThorClient is closed: keep it open")
         return runtime
+
+
+def _without_equals(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int]]:
+    """Returns the commands without repeats, and for each given command its place among them.
+
+    A second stop of the same charge could stop the next driver's.
+    """
+    places: dict[tuple[object, ...], int] = {}
+    sent: list[StopCharge] = []
+    found: list[int] = []
+    for command in commands:
+        charge = command.chargebox, command.connector, command.id_tag, command.transaction
+        place = places.setdefault((*charge, command.as_of), len(sent))
+        if place == len(sent):
+            sent.append(command)
+        found.append(place)
+    return sent, found
+
+
+def _answer_equal(outcome: StopOutcome, index: int, command: StopCharge) -> StopOutcome:
+    """Returns the outcome for an equal command at another index; keeps a pinned transaction."""
+    if outcome.index == index:
+        return outcome
+    own = msgspec.structs.replace(command, transaction=outcome.command.transaction)
+    return msgspec.structs.replace(outcome, index=index, command=own)
 
 
 async def _read_all(commands: Commands, dispatcher: Dispatcher) -> list[StopCharge]:

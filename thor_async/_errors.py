@@ -91,7 +91,10 @@ class ChargeboxNotFound(DomainError):
 
 
 class AccountError(RejectedError):
-    """Thor rejects the account: every other command would fail in the same way."""
+    """Thor rejects the account: every other command would fail in the same way.
+
+    Its own class, not a subclass, means a 401 or 403 without a code that Thor documents.
+    """
 
 
 class APIKeyNotFound(AccountError):

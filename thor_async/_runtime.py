@@ -31,7 +31,7 @@ class ClientRuntime:
         self.lists = ListReader(
             self._context(RetryBudget()), dispatcher, config.read_url, config.timeout
         )
-        self.poller = RunningChargePoller(self.lists.running_charges_once)
+        self.poller = RunningChargePoller(self.lists.running_charges_once, now=config.policy.now)
         self._resolver = TransactionResolver(self.poller, self.lists.chargeboxes)
         self.stops = self.make_stops()
 

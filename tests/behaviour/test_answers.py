@@ -531,7 +531,8 @@ async def test_single_calls_share_a_budget_and_each_batch_has_its_own(
             with pytest.raises(InternalServerError):
                 await client.stop_charge(command)
         assert len(thor.requests) == 60 + 100
-        batches = [await client.stop_many([command] * 60) for _ in range(2)]
+        commands = [msgspec.structs.replace(command, transaction=n) for n in range(1, 61)]
+        batches = [await client.stop_many(commands) for _ in range(2)]
         assert [sum(one.attempts for one in batch) for batch in batches] == [160, 160]
         with pytest.raises(InternalServerError) as caught:
             await client.stop_charge(command)

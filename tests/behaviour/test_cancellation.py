@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import ssl
@@ -27,7 +26,6 @@ from thor_async import (
     NotInTransaction,
     NotSentError,
     RejectedError,
-    ResponseTimeout,
     RetryPolicy,
     ServerError,
     StopCharge,
@@ -35,7 +33,6 @@ from thor_async import (
     ThorClient,
     ThorError,
     TooManyRequests,
-    Verdict,
 )
 from thor_async._protocol.http_messages import Answer as Said
 from thor_async.emulator import Faults, ScriptedAnswer, ThorEmulator
@@ -247,7 +244,7 @@ def stop_one(thor: ThorClient, command: StopCharge) -> Coroutine[Any, Any, objec
 
 
 def stop_many(thor: ThorClient, command: StopCharge) -> Coroutine[Any, Any, object]:
-    return thor.stop_many([command, command, command])
+    return thor.stop_many(fleet(3))
 
 
 async def stop_streamed(thor: ThorClient, command: StopCharge) -> None:
@@ -438,21 +435,6 @@ def check_closed(thor: ThorClient) -> None:
     for call in (thor.stop_charge(command), thor.stop_many([command])):
         with pytest.raises(RuntimeError, match="is closed: build a new one"):
             call.send(None)
-    with pytest.raises(RuntimeError, match="is closed: build a new one"):
-        thor.stop_stream(fleet(1))
-
-
-async def test_c3_no_call_begins_while_closing(command: StopCharge) -> None:
-    async with Wire() as wire, thor_at(wire.url, attempt_timeout=0.3) as thor:
-        call = asyncio.ensure_future(thor.stop_charge(command))
-        await settle(wire.got)
-        closing = asyncio.ensure_future(thor.aclose())
-        await asyncio.sleep(0)
-        check_closed(thor)
-        await closing
-        with pytest.raises(ResponseTimeout):
-            await call
-        assert wire.requests == 1
 
 
 async def test_c3_closing_takes_at_most_one_attempt_timeout(command: StopCharge) -> None:
@@ -506,21 +488,6 @@ async def test_c3_a_call_in_backoff_ends_with_its_500(command: StopCharge) -> No
         assert (ended.value.status, ended.value.attempts) == (500, 1)
         assert ended.value.maybe_applied
         assert scene.wire.requests == 1
-
-
-async def test_c3_leaving_by_an_exception_closes_too(command: StopCharge) -> None:
-    async with Wire() as wire:
-        with pytest.raises(LookupError):
-            async with thor_at(wire.url, attempt_timeout=0.2) as thor:
-                call = asyncio.ensure_future(thor.stop_charge(command))
-                await settle(wire.got)
-                raise LookupError
-        with pytest.raises(ResponseTimeout):
-            await call
-
-
-async def test_c3_closing_what_was_never_entered_is_harmless() -> None:
-    await thor_at("http://127.0.0.1:1").aclose()
 
 
 # C4
@@ -599,81 +566,6 @@ async def test_c4_a_single_stop_during_batches_waits_for_one_answer_at_most() ->
             for batch in batches:
                 batch.cancel()
             await asyncio.gather(*batches, return_exceptions=True)
-
-
-# C5
-
-
-async def uses(thor: ThorClient) -> list[Callable[[], Awaitable[object]]]:
-    async def stream() -> None:
-        async with thor.stop_stream(fleet(1)):
-            pass
-
-    return [lambda: thor.stop_charge(next(fleet(1))), lambda: thor.stop_many(fleet(1)), stream]
-
-
-async def test_c5_not_entered() -> None:
-    thor = thor_at("http://127.0.0.1:1")
-    for use in await uses(thor):
-        with pytest.raises(RuntimeError, match="not open: use `async with ThorClient"):
-            await use()
-
-
-async def test_c5_entered_twice(command: StopCharge) -> None:
-    async with Wire(OK) as wire:
-        async with thor_at(wire.url) as thor:
-            with pytest.raises(RuntimeError, match="entered once: build a new one"):
-                await thor.__aenter__()
-            assert (await thor.stop_charge(command)).verdict is Verdict.RELAYED
-        with pytest.raises(RuntimeError, match="entered once: build a new one"):
-            await thor.__aenter__()
-        check_closed(thor)
-
-
-async def test_c5_on_another_loop(command: StopCharge) -> None:
-    async with Wire(OK) as wire, thor_at(wire.url) as thor:
-
-        async def elsewhere() -> None:
-            for use in [*await uses(thor), thor.aclose]:
-                with pytest.raises(RuntimeError, match=r"another event loop .* build and enter"):
-                    await use()
-
-        async with asyncio.timeout(5):
-            await asyncio.to_thread(asyncio.run, elsewhere())
-        assert wire.requests == 0
-        assert (await thor.stop_charge(command)).verdict is Verdict.RELAYED
-
-
-async def test_c5_in_a_forked_process(command: StopCharge, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = os.getpid()
-    async with Wire(OK) as wire, thor_at(wire.url) as thor:
-        monkeypatch.setattr(os, "getpid", lambda: own + 1)
-        for use in [*await uses(thor), thor.aclose]:
-            with pytest.raises(RuntimeError, match="another process: build and enter one in each"):
-                await use()
-        monkeypatch.setattr(os, "getpid", lambda: own)
-        assert wire.requests == 0
-        assert (await thor.stop_charge(command)).verdict is Verdict.RELAYED
-
-
-async def test_c5_with_instead_of_async_with() -> None:
-    with pytest.raises(TypeError, match="use `async with ThorClient"), thor_at("http://[::1]"):
-        pass
-
-
-def test_c5_a_client_is_built_outside_any_loop_and_used_on_one_each(command: StopCharge) -> None:
-    def build_and_use() -> None:
-        thor = thor_at("http://127.0.0.1:1", timeout=1.0)
-
-        async def main() -> None:
-            async with thor:
-                with pytest.raises(NotSentError):
-                    await thor.stop_charge(command)
-
-        asyncio.run(main())
-
-    build_and_use()
-    build_and_use()
 
 
 # C6

@@ -111,7 +111,7 @@ def test_thors_own_500_is_no_outage() -> None:
 
 
 def test_a_403_without_a_known_code_pauses_like_an_outage() -> None:
-    outcomes, thor, seconds = stop_all(lambda *_: Answer(403, b"<html>"), 10_000)
+    outcomes, thor, seconds = stop_all(lambda *_: Answer(404, b"<html>"), 10_000)
     assert len(thor.requests) <= 64 + 32 + 7
     assert seconds == pytest.approx(60, abs=2)
     assert verdicts(outcomes)[Verdict.NOT_SENT] == 10_000 - len(thor.requests)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import gzip
 import logging
 import pickle
@@ -23,6 +22,7 @@ import trustme
 import yarl
 
 from tests.conftest import KEY, TAG, shown
+from tests.fake_transport import fleet
 from thor_async import (
     ConnectionLost,
     NotInTransaction,
@@ -426,19 +426,6 @@ async def test_a_session_serves_its_owner_after_the_client_is_closed(command: St
         assert origin.connections == 1
 
 
-async def test_a_closed_session_is_named_with_its_cure(command: StopCharge) -> None:
-    async with Recorder() as origin:
-        session = aiohttp.ClientSession()
-        async with thor_at(origin.url, session=session) as thor:
-            await session.close()
-            for call in (thor.stop_charge(command), thor.stop_many([command])):
-                with pytest.raises(RuntimeError, match=r"session given .* is closed: keep it open"):
-                    await call
-            with pytest.raises(RuntimeError, match=r"session given .* is closed: keep it open"):
-                thor.stop_stream([command])
-        assert origin.connections == 0
-
-
 async def test_a_session_closed_between_two_tries_leaves_the_error_of_the_first(
     command: StopCharge,
 ) -> None:
@@ -455,25 +442,18 @@ async def test_a_session_closed_between_two_tries_leaves_the_error_of_the_first(
     assert len(origin.requests) == 1
 
 
-async def test_a_session_closed_during_a_batch_leaves_one_outcome_each(command: StopCharge) -> None:
+async def test_a_session_closed_during_a_batch_leaves_one_outcome_each() -> None:
     session = aiohttp.ClientSession()
     policy = RetryPolicy(sleep=lambda _: session.close())
     async with (
         Recorder(answer(500)) as origin,
         thor_at(origin.url, session=session, retry=policy, max_in_flight=1) as thor,
     ):
-        outcomes = await thor.stop_many([command] * 5)
+        outcomes = await thor.stop_many(fleet(5))
     assert len(outcomes) == 5
     assert outcomes[0].verdict is Verdict.INDETERMINATE
-    told = [outcome.verdict for outcome in outcomes].count(Verdict.NOT_SENT)
-    assert told == 5 - len(origin.requests)
-
-
-async def test_tls_and_proxy_are_the_sessions_own() -> None:
-    async with aiohttp.ClientSession() as session:
-        for setting in ({"ssl": ssl.create_default_context()}, {"proxy": "http://proxy.example"}):
-            with pytest.raises(ValueError, match="ssl and proxy are the session's: set them where"):
-                ThorClient(KEY, session=session, **setting)
+    unsent = [outcome.verdict for outcome in outcomes].count(Verdict.NOT_SENT)
+    assert unsent == 5 - len(origin.requests)
 
 
 # TLS
@@ -682,42 +662,6 @@ async def test_text_from_the_server_is_escaped_and_cut(said: bytes, command: Sto
         assert text.isprintable()
     prefix = f"Thor answered {error.status}: "
     assert len(error.message.removeprefix(prefix)) <= 200
-
-
-# copies and reprs
-
-
-def test_a_client_is_neither_pickled_nor_copied() -> None:
-    thor = ThorClient(KEY)
-    for make in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="cannot be copied or pickled: build one in each"):
-            make(thor)
-
-
-async def test_an_open_client_and_its_stream_are_neither_pickled_nor_copied() -> None:
-    async with ThorClient(KEY) as thor, thor.stop_stream([]) as stream:
-        for thing in (thor, stream):
-            for make in (pickle.dumps, copy.copy, copy.deepcopy):
-                with pytest.raises(TypeError, match="cannot be copied or pickled"):
-                    make(thing)
-
-
-async def test_no_text_of_a_client_has_a_secret(command: StopCharge) -> None:
-    thor = thor_at("http://127.0.0.1:1", proxy=f"http://{USER}:{PASSWORD}@127.0.0.1:1")
-    async with thor:
-        stream = thor.stop_stream([command])
-        texts = [
-            repr(thor),
-            str(thor),
-            f"{thor}",
-            repr(thor.stop_charge),
-            repr([thor]),
-            repr(stream),
-        ]
-    for text in texts:
-        for secret in (KEY, TAG, USER, PASSWORD):
-            assert secret not in text
-    assert "http://127.0.0.1:1" in texts[0]
 
 
 # the errors of connections that fail

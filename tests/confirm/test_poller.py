@@ -16,7 +16,8 @@ from tests.confirm.test_tracker import charge, ended, outcome
 from tests.conftest import TAG
 from thor_async import RunningCharge, ServerError, StopCharge, ThorError, TooManyRequests
 from thor_async._confirm.poller import RunningChargePoller
-from thor_async._confirm.tracker import GONE, ChargeTracker, Snapshot
+from thor_async._confirm.snapshot import Snapshot
+from thor_async._confirm.tracker import GONE, ChargeTracker
 
 SECRET = "text-of-an-exception"
 Answer = list[RunningCharge] | Exception | float
@@ -76,12 +77,12 @@ async def watch(
     poller: RunningChargePoller, within: float, tracker: ChargeTracker | None = None
 ) -> Any:
     """Tracks a stop that is relayed at once; returns its confirmation."""
-    tracker = tracker or ChargeTracker(command())
+    tracker = tracker or ChargeTracker(command(), now())
     until = now() + within
     async with poller.track(tracker):
         await poller.wait_before_stop("A", 1, now())
         tracker.mark_sent()
-        tracker.mark_answered(outcome(), now())
+        tracker.watch_from(now())
         await poller.wait_until_settled(tracker, until)
         return tracker.conclude(outcome())
 
@@ -250,7 +251,7 @@ def test_no_jitter_brings_looks_closer_together(jitter: float) -> None:
 @under_virtual_time
 async def test_the_stop_does_not_wait_for_a_list_that_hangs() -> None:
     poller = poller_of(Thor(100.0))
-    async with poller.track(ChargeTracker(command())):
+    async with poller.track(ChargeTracker(command(), now())):
         await poller.wait_before_stop("A", 1, now())
     assert now() == pytest.approx(2.0)
 
@@ -261,12 +262,12 @@ async def test_a_recent_list_without_the_charge_is_asked_for_again() -> None:
     poller = poller_of(thor)
     await poller.latest_showing("A", 1, now())
     await asyncio.sleep(1.0)
-    tracker = ChargeTracker(command(None))
+    tracker = ChargeTracker(command(None), now())
     async with poller.track(tracker):
         await poller.wait_before_stop("A", 1, now())
     assert thor.looks == pytest.approx([0.0, 2.0])
     tracker.mark_sent()
-    tracker.mark_answered(outcome(), now())
+    tracker.watch_from(now())
     tracker.notify(ended(52))
     assert tracker.state == "stopped"
 
@@ -276,7 +277,7 @@ async def test_a_look_before_the_stop_has_its_2_seconds_from_its_begin() -> None
     thor = Thor([charge(1, "elsewhere")], 1.9)
     poller = poller_of(thor)
     await poller.latest_showing("A", 1, now())
-    async with poller.track(ChargeTracker(command())):
+    async with poller.track(ChargeTracker(command(), now())):
         await poller.wait_before_stop("A", 1, now())
     assert now() == pytest.approx(2.0 + 1.9)
 
@@ -293,7 +294,7 @@ async def test_a_long_list_lets_others_run_while_it_is_taken_in() -> None:
         turns += 1
     assert turns >= 10
     snapshot = await look
-    assert all(snapshot.there(c.chargebox, 1) == (c.transaction,) for c in charges)
+    assert all(snapshot.find(c.chargebox, c.transaction or 0) for c in charges)
     assert len(snapshot.chargeboxes) == 5000
 
 
@@ -378,7 +379,7 @@ async def test_the_traceback_of_a_fault_does_not_grow() -> None:
 @under_virtual_time
 async def test_a_fault_before_the_stop_does_not_hold_it_up() -> None:
     poller = poller_of(Thor(Bug(SECRET)))
-    async with poller.track(ChargeTracker(command())):
+    async with poller.track(ChargeTracker(command(), now())):
         await poller.wait_before_stop("A", 1, now())
     assert now() == pytest.approx(0.1)
 
@@ -393,7 +394,7 @@ async def test_a_proven_state_is_returned_in_spite_of_a_fault() -> None:
 
 
 def test_a_jitter_that_raises_is_a_fault_of_the_look(caplog: pytest.LogCaptureFixture) -> None:
-    raises = iter([False, True, False, False, False, False])
+    raises = itertools.chain([False, True], itertools.repeat(False))
 
     def jitter(low: float, high: float) -> float:
         if next(raises):
@@ -436,7 +437,7 @@ class BrokenTracker(ChargeTracker):
     """Raises in one of its methods."""
 
     def __init__(self, method: str) -> None:
-        super().__init__(command())
+        super().__init__(command(), now())
         setattr(self, method, self._fail)
 
     def _fail(self, fact: object) -> None:

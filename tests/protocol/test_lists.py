@@ -28,6 +28,7 @@ from tests.behaviour.test_security import (
 from tests.conftest import KEY, TAG, Rests, shown
 from tests.fault_server import FaultServer, Script, close, flood, read
 from thor_async import (
+    AccountError,
     APIKeyNotFound,
     Chargebox,
     ChargeboxNotFound,
@@ -771,7 +772,7 @@ async def test_a_list_without_an_end_costs_bounded_memory() -> None:
 
 @pytest.mark.parametrize("status", [302, 403, 500])
 async def test_an_error_costs_no_more_than_that_of_a_stop(status: int) -> None:
-    expected = {302: UnexpectedResponse, 403: RejectedError, 500: ServerError}[status]
+    expected = {302: UnexpectedResponse, 403: AccountError, 500: ServerError}[status]
     script: Script = [read, b"HTTP/1.1 %d X\r\n\r\n" % status, flood(b" " * ANSWER_LIMIT, 200)]
     assert await memory_of(script, expected) < 2_000_000
 

@@ -30,18 +30,13 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
     resolver: TransactionResolver
     begun: float
 
-    async def stop_pinned(
-        self, dispatcher: Dispatcher, index: int, command: StopCharge, timeout: float
-    ) -> StopOutcome:
-        """Fills in the running transaction, and stops it, in `timeout` seconds."""
-        check_command(command, index)
-        started = dispatcher.time()
-        until = min(started + timeout, dispatcher.until)
-        pinned = await self._pin(dispatcher, index, command, started, until)
-        if isinstance(pinned, StopOutcome):
-            return pinned
-        left = until - dispatcher.time()
-        return await self.stops.run(dispatcher, index, pinned, left, started)
+    def stop(
+        self, dispatcher: Dispatcher, index: int, command: StopCharge, timeout: float, pin: bool
+    ) -> Awaitable[StopOutcome]:
+        """Stops one charge in `timeout` seconds, pinned if `pin` or the command asks for it."""
+        if pin or getattr(command, "as_of", None) is not None:
+            return self._stop_pinned(dispatcher, index, command, timeout)
+        return self.stops.run(dispatcher, index, command, timeout)
 
     async def confirm(  # noqa: PLR0917 - one more than the others
         self,
@@ -56,29 +51,42 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         check_command(command, index)
         started = dispatcher.time()
         until = started + within
-        tracker = ChargeTracker(command)
+        tracker = ChargeTracker(command, started)
         async with self.poller.track(tracker):
             # A list from before the stop shows which charge is meant. The stop does not wait long.
             look = self.poller.wait_before_stop(command.chargebox, command.connector, self.begun)
-            await _run_guarded(dispatcher, dispatcher.wait(look, until))
+            await run_guarded(dispatcher, dispatcher.wait(look, until))
             pinned: StopCharge | StopOutcome = command
-            if pin:
+            if pin or command.as_of is not None:
                 end = min(until, dispatcher.until)
                 pinned = await self._pin(dispatcher, index, command, started, end)
             if isinstance(pinned, StopOutcome):
-                return tracker.conclude(pinned)
+                return tracker.conclude(pinned, 0)
             tracker.mark_sent()
             left = min(timeout, until - dispatcher.time())
             outcome = await self.stops.run(dispatcher, index, pinned, left, started)
             if is_watched(outcome):
-                tracker.mark_answered(outcome, dispatcher.time())
-                await _run_guarded(
+                tracker.watch_from(dispatcher.time())
+                await run_guarded(
                     dispatcher,
                     dispatcher.run_unpermitted(
                         lambda: self.poller.wait_until_settled(tracker, until)
                     ),
                 )
-            return tracker.conclude(outcome)
+            return tracker.conclude(outcome, int(outcome.attempts > 0))
+
+    async def _stop_pinned(
+        self, dispatcher: Dispatcher, index: int, command: StopCharge, timeout: float
+    ) -> StopOutcome:
+        """Fills in the running transaction, and stops it, in `timeout` seconds."""
+        check_command(command, index)
+        started = dispatcher.time()
+        until = min(started + timeout, dispatcher.until)
+        pinned = await self._pin(dispatcher, index, command, started, until)
+        if isinstance(pinned, StopOutcome):
+            return pinned
+        left = until - dispatcher.time()
+        return await self.stops.run(dispatcher, index, pinned, left, started)
 
     async def _pin(
         self,
@@ -92,14 +100,14 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         if command.transaction is not None:
             return command
         find = self.resolver.find(command, self.begun)
-        found = await _run_guarded(dispatcher, dispatcher.wait(find, until))
+        found = await run_guarded(dispatcher, dispatcher.wait(find, until))
         if isinstance(found, StopCharge):
             return found
         error = found or dispatcher.refusal()
         return self.stops.leave_out(command, index, error, dispatcher.time() - started)
 
 
-async def _run_guarded(dispatcher: Dispatcher, work: Awaitable[T]) -> T | None:
+async def run_guarded(dispatcher: Dispatcher, work: Awaitable[T]) -> T | None:
     """Returns its result; None if it fails in a batch, whose other outcomes must still come."""
     try:
         return await work

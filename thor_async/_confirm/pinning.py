@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -11,7 +12,8 @@ from .._errors import NotSentError, ThorError
 from .._models import StopCharge
 from .._protocol.lists import Chargebox
 from .poller import RunningChargePoller
-from .tracker import Snapshot
+from .snapshot import ListedCharge, Snapshot
+from .tracker import CLOCK_MARGIN, LONGEST_LAG
 
 _KNOWN_FOR = 60.0
 
@@ -33,33 +35,36 @@ class TransactionResolver:
     async def find(self, command: StopCharge, since: float) -> StopCharge | NotSentError:
         """Returns the command with its transaction, or the reason why it cannot be sent.
 
-        Only a list that was asked for at `since` or later proves that nothing runs there.
+        The charge that is meant had begun by loop time `since`, or by the command's `as_of`. That
+        it is over is only proven by a list that began longer after that than a list may lag.
         """
-        chargebox, connector = command.chargebox, command.connector
-        snapshot = await self._poller.latest_showing(chargebox, connector, since)
-        if not isinstance(snapshot, Snapshot):
-            why = snapshot.message
-            return NotSentError(f"the running list is not known: {why}", reason="pin")
-        if snapshot is not self._latest:
-            self._latest = snapshot
-            self._known |= snapshot.chargeboxes
-        there = snapshot.there(chargebox, connector)
-        if len(there) > 1:
-            return NotSentError("the running list has several charges there", reason="pin")
-        if there:
-            if there[0] is None:
-                message = "the running list has no transaction number for the charge there"
-                return NotSentError(message, reason="pin")
-            return msgspec.structs.replace(command, transaction=there[0])
-        if await self._is_known(chargebox):
-            return NotSentError("no charge runs there", reason="not_running")
-        return NotSentError(
-            "the running list has no charge there, and may be another account's, because no list "
-            "has ever had this chargebox: check read_url",
-            reason="pin",
-        )
+        earliest = since
+        while True:
+            snapshot = await self._poller.latest_showing(
+                command.chargebox, command.connector, earliest
+            )
+            if not isinstance(snapshot, Snapshot):
+                return _cannot_pin(f"the running list is not known: {snapshot.message}")
+            if snapshot is not self._latest:
+                self._latest = snapshot
+                self._known |= snapshot.chargeboxes
+            there = snapshot.there(command.chargebox, command.connector)
+            if there:
+                return _choose(command, there)
+            if not await self.is_known(command.chargebox):
+                return _cannot_pin(
+                    "the running list has no charge there, and may be another account's, because "
+                    "no list has ever had this chargebox: check read_url"
+                )
+            begun_by = since
+            if command.as_of is not None:
+                age = snapshot.wall_time - command.as_of.timestamp()
+                begun_by = min(since, snapshot.begun - age + CLOCK_MARGIN)
+            earliest = begun_by + LONGEST_LAG
+            if snapshot.begun >= earliest:
+                return NotSentError("no charge runs there", reason="not_running")
 
-    async def _is_known(self, chargebox: str) -> bool:
+    async def is_known(self, chargebox: str) -> bool:
         """Whether any list has had this chargebox. If none has, its absence proves nothing."""
         async with self._lock:
             if chargebox not in self._known and self._loop.time() - self._listed_at >= _KNOWN_FOR:
@@ -69,3 +74,35 @@ class TransactionResolver:
                 if not isinstance(listed, ThorError):
                     self._known |= {chargebox.id for chargebox in listed}
         return chargebox in self._known
+
+
+def _choose(command: StopCharge, there: Sequence[ListedCharge]) -> StopCharge | NotSentError:
+    """Returns the command with the transaction of the charge there, if that one is meant."""
+    if len(there) > 1:
+        return _cannot_pin("the running list has several charges there")
+    charge = there[0]
+    if charge.transaction is None:
+        return _cannot_pin("the running list has no transaction number for the charge there")
+    if charge.id_tag is not None and charge.id_tag.casefold() != command.id_tag.casefold():
+        return _cannot_pin("the running list has a charge of another id_tag there")
+    pinned = msgspec.structs.replace(command, transaction=charge.transaction)
+    return pinned if command.as_of is None else _check_begin(pinned, command.as_of, charge.started)
+
+
+def _check_begin(
+    pinned: StopCharge, as_of: datetime, started: float | None
+) -> StopCharge | NotSentError:
+    """Returns the command if its charge began before `as_of`, by Thor's clock."""
+    if started is None:
+        return _cannot_pin("the running list does not tell when the charge there began")
+    after = started - as_of.timestamp()
+    if abs(after) <= CLOCK_MARGIN:
+        return _cannot_pin("the charge there began within 2 s of as_of")
+    if after > 0:
+        message = "the charge that was meant is over: the one there began after as_of"
+        return NotSentError(message, reason="not_running")
+    return pinned
+
+
+def _cannot_pin(why: str) -> NotSentError:
+    return NotSentError(why, reason="pin")

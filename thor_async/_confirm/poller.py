@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -13,7 +14,8 @@ from .._errors import ThorError
 from .._protocol.lists import RunningCharge
 from .._protocol.notifications import StopNotification
 from .faults import OwnFault, log_fault
-from .tracker import ChargeTracker, Snapshot
+from .snapshot import Snapshot
+from .tracker import ChargeTracker
 
 # Seconds for which a list is recent enough to show what runs before a stop.
 _FRESH = 3.0
@@ -31,10 +33,11 @@ Look = Callable[[], Awaitable[list[RunningCharge] | ThorError]]
 
 
 class _Waiter:
-    """`settled` is set as soon as a tracker has its proof, or a fault."""
+    """`settled` is set as soon as a tracker has its proof, or a fault; `changed` by each fact."""
 
     def __init__(self) -> None:
         self.settled = asyncio.Event()
+        self.changed = asyncio.Event()
         self.fault: OwnFault | None = None
 
 
@@ -51,10 +54,14 @@ class RunningChargePoller:
     """
 
     def __init__(
-        self, look: Look, jitter: Callable[[float, float], float] = random.uniform
+        self,
+        look: Look,
+        jitter: Callable[[float, float], float] = random.uniform,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._look = look
         self._jitter = jitter
+        self._now = now
         self._loop = asyncio.get_running_loop()
         self._waiters: dict[ChargeTracker, _Waiter] = {}
         self._users = 0
@@ -131,6 +138,19 @@ class RunningChargePoller:
         if tracker.state is None and isinstance(self._latest, OwnFault):
             self._latest.throw()
 
+    async def wait_for_change(self, tracker: ChargeTracker, until: float) -> None:
+        """Returns when the tracker gets the next list or notification, at `until` at the latest.
+
+        Raises a programming error in this tracker.
+        """
+        waiter = self._waiters[tracker]
+        waiter.changed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await waiter.changed.wait()
+        if waiter.fault is not None:
+            waiter.fault.throw()
+
     async def _wait_for_look(self, since: float) -> Result:
         """Returns the result of a look that began at `since` or later.
 
@@ -140,7 +160,7 @@ class RunningChargePoller:
             while self._latest is None or self._latest_begin < since:
                 if self._latest is not None and self._is_backing_off():
                     break
-                self._look_by(self._loop.time())
+                self._look_by(max(self._loop.time(), since))
                 await self._arrived.wait()
             return self._latest
 
@@ -205,10 +225,11 @@ class RunningChargePoller:
         stretch = 1.0
         try:
             stretch = float(self._jitter(1.0, _JITTER))
+            wall_time = self._now()
             charges = await self._look()
             if isinstance(charges, ThorError):
                 return stretch, charges
-            return stretch, await _make_snapshot(begin, charges)
+            return stretch, await _make_snapshot(Snapshot(begin, wall_time=wall_time), charges)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -250,13 +271,13 @@ class RunningChargePoller:
                 method(fact)
             except Exception as fault:
                 waiter.fault = log_fault(fault)
+        waiter.changed.set()
         if tracker.state is not None or waiter.fault is not None:
             waiter.settled.set()
 
 
-async def _make_snapshot(begin: float, charges: list[RunningCharge]) -> Snapshot:
-    """Makes a snapshot in chunks, and empties the list: 100,000 charges take long to free, too."""
-    snapshot = Snapshot(begin)
+async def _make_snapshot(snapshot: Snapshot, charges: list[RunningCharge]) -> Snapshot:
+    """Fills a snapshot in chunks, and empties the list: 100,000 charges take long to free, too."""
     while charges:
         snapshot.add(charges[-_CHUNK:])
         del charges[-_CHUNK:]

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from .._errors import NotInTransaction, Verdict, WrongTransaction
 from .._models import NextStep, OutcomeRecord, StopCharge, StopOutcome
-from .._protocol.lists import RunningCharge
 from .._protocol.notifications import StopNotification
+from .snapshot import ListedCharge, Snapshot
 
 State = Literal["stopped", "refused", "still_running", "unconfirmed"]
 
+LONGEST_LAG = 15.0
+"""Seconds by which a list may be behind. Nobody outside Thor knows; lags of 12 s are expected."""
+
+CLOCK_MARGIN = 2.0
+"""Seconds by which Thor's clock and ours may differ."""
+
 NOTIFIED = "a stop notification of this transaction"
 GONE = "seen in the running list, then absent from two complete ones in a row"
-REPLACED = "a later transaction runs on its connector"
+REPLACED = "another transaction runs on its connector, in two complete lists in a row"
+NOTHING_RUNS = "the running list has no charge there"
 REFUSAL = "a notification that the chargebox refused the stop"
 RUNS = "the last complete running list shows it"
 NOT_WATCHED = "Thor did not take the stop"
+LATER_CHARGE = "a later charge was seen on its connector, and the stop may have gone to that one"
 _UNCLEAR = "a charge runs there, but which one it is was not known before the stop"
 _NO_LIST = "no complete running list after the stop shows whether it runs"
 _NEVER_SEEN = "never seen in a running list, which therefore proves nothing"
 _ABSENT_ONCE = "seen in the running list, then absent from a single one"
+_MAY_LAG = "absent from running lists, which may be behind by seconds"
 
 
 class ConfirmationRecord(OutcomeRecord, frozen=True, kw_only=True):
@@ -31,18 +40,21 @@ class ConfirmationRecord(OutcomeRecord, frozen=True, kw_only=True):
 
     state: State
     evidence: str
+    stops_sent: int
 
 
 class Confirmation(msgspec.Struct, frozen=True):
     """The state of a charge after its stop, and the evidence for it.
 
     `state` is `stopped` (proven), `refused` by the chargebox, `still_running` in the last list, or
-    `unconfirmed`. `evidence` is a sentence that says why; `outcome` is the outcome of the stop.
+    `unconfirmed`. `evidence` is a sentence that says why; `outcome` is the outcome of the last
+    stop. `stops_sent` counts the stops that were made of it.
     """
 
     state: State
     evidence: str
     outcome: StopOutcome
+    stops_sent: int = 1
 
     @property
     def next_step(self) -> NextStep:
@@ -58,42 +70,9 @@ class Confirmation(msgspec.Struct, frozen=True):
     def record(self) -> ConfirmationRecord:
         """Returns this confirmation as one flat row that msgspec can encode."""
         row = msgspec.structs.asdict(self.outcome.record()) | {"next_step": self.next_step}
-        return ConfirmationRecord(**row, state=self.state, evidence=self.evidence)
-
-
-class Snapshot:
-    """One complete list of the running charges. `begun` is the loop time of its request."""
-
-    def __init__(self, begun: float, charges: Iterable[RunningCharge] = ()) -> None:
-        self.begun = begun
-        self.chargeboxes: set[str] = set()
-        self._there: dict[tuple[str, int], Sequence[int | None]] = {}
-        self._running: set[tuple[str, int | None]] = set()
-        self.add(charges)
-
-    def add(self, charges: Iterable[RunningCharge]) -> None:
-        """Adds rows: a long list is added in chunks."""
-        for charge in charges:
-            place = charge.chargebox, charge.connector
-            # A tuple of numbers costs the garbage collector nothing, and nearly all have just one.
-            others = self._there.get(place, ())
-            if isinstance(others, list):
-                others.append(charge.transaction)
-            else:
-                one = (charge.transaction,)
-                self._there[place] = [*others, *one] if others else one
-            self._running.add((charge.chargebox, charge.transaction))
-            self.chargeboxes.add(charge.chargebox)
-
-    def there(self, chargebox: str, connector: int) -> Sequence[int | None]:
-        """Returns the transactions on that connector; None is one without a valid number.
-
-        More than one is a list in disorder.
-        """
-        return self._there.get((chargebox, connector), ())
-
-    def shows(self, chargebox: str, transaction: int) -> bool:
-        return (chargebox, transaction) in self._running
+        return ConfirmationRecord(
+            **row, state=self.state, evidence=self.evidence, stops_sent=self.stops_sent
+        )
 
 
 def is_watched(outcome: StopOutcome) -> bool:
@@ -107,35 +86,66 @@ def is_watched(outcome: StopOutcome) -> bool:
 class ChargeTracker:
     """Collects the evidence about one charge that is being stopped. `state` is None until proven.
 
-    Only a list that was asked for after the answer can prove that the charge is over. A list from
-    before shows the transaction of a command without one, and that the list contains the charge.
+    Lists count as proof of an end only if they began after the answer, and longer after the begin
+    of the charge than a list may be behind: an older list may be from before the charge. When the
+    command has no transaction, they must also have begun that long after the answer, because a
+    list from before cannot show a later charge to which the stop may have gone.
+
+    `now` is the loop time of the call: the charge of a given transaction had begun by then. With
+    `is_repeated`, a refusal settles nothing, because the stop is sent again.
     """
 
-    def __init__(self, command: StopCharge) -> None:
+    def __init__(self, command: StopCharge, now: float, *, is_repeated: bool = False) -> None:
         self.state: State | None = None
         self._evidence = ""
         self._chargebox = command.chargebox
         self._connector = command.connector
-        self._id_tag = command.id_tag
+        self._id_tag = command.id_tag.casefold()
         self._transaction = command.transaction
         self._is_given = command.transaction is not None
-        self._is_sent = False
-        self._outcome: StopOutcome | None = None
-        self._answered = 0.0
-        self._was_seen = False
-        self._absent = 0
+        self._began_by = now
+        self._is_repeated = is_repeated
+        self._is_sent = self._trusts_absence = False
+        self._watched_from: float | None = None
+        self._was_seen = self._saw_later_charge = False
+        self._absent = self._replaced = 0
         self._shown: bool | None = None
         self._ended: set[int] = set()
         self._was_refused = False
 
-    def mark_sent(self) -> None:
-        """Marks that the stop is sent now: later lists cannot show which charge it means."""
-        self._is_sent = True
+    @property
+    def is_shown(self) -> bool | None:
+        """Whether the last complete list shows the charge; None without such a list."""
+        return self._shown
 
-    def mark_answered(self, outcome: StopOutcome, now: float) -> None:
-        """Takes the outcome of the stop, at loop time `now`. From then on, absence counts."""
-        self._outcome = outcome
-        self._answered = now
+    @property
+    def was_refused(self) -> bool:
+        """Whether the chargebox has refused the last stop."""
+        return self._was_refused
+
+    def pin(self, transaction: int | None, now: float) -> None:
+        """Takes the transaction that is sent. Absence counts from loop time `now` on."""
+        self._transaction = transaction
+        self._is_sent = True
+        self._watched_from = now
+
+    def trust_absence(self) -> None:
+        """Lets absence prove the end of a charge that no list has shown.
+
+        For a chargebox that Thor's lists are known to have: then the list is the right one.
+        """
+        self._trusts_absence = True
+
+    def mark_sent(self) -> None:
+        """Marks that a stop is sent now: later lists cannot show which charge it means."""
+        self._is_sent = True
+        self._was_refused = False
+
+    def watch_from(self, now: float) -> None:
+        """Marks that the stop was answered at loop time `now`. From then on, absence counts."""
+        self._watched_from = now
+        self._shown = None
+        self._absent = self._replaced = 0
         self._decide()
 
     def notify(self, notification: StopNotification) -> None:
@@ -144,7 +154,7 @@ class ChargeTracker:
             return
         if notification.is_end and notification.transaction is not None:
             self._ended.add(notification.transaction)
-        elif notification.is_refusal and notification.id_tag in (None, self._id_tag):
+        elif notification.is_refusal and self._is_same_tag(notification.id_tag):
             self._was_refused |= self._is_sent  # before that it can only be another stop's
         self._decide()
 
@@ -152,51 +162,96 @@ class ChargeTracker:
         """Takes the next complete list."""
         there = snapshot.there(self._chargebox, self._connector)
         if not (self._is_sent or self._is_given):
-            self._transaction = there[0] if len(there) == 1 else None
-            self._was_seen = False
+            self._adopt(there)
         number = self._transaction
-        shown = bool(there) if number is None else snapshot.shows(self._chargebox, number)
-        self._was_seen |= shown
-        if self._outcome is None or snapshot.begun <= self._answered:
-            return
-        if not shown and None in there:
-            # The charge without a number may be this one: the list proves nothing.
-            self._shown, self._absent = None, 0
-            return
-        self._shown = shown
-        self._absent = 0 if shown else self._absent + 1
-        # A lower number would only show that the list lags.
-        if number is not None and not shown and any(other and other > number for other in there):
-            self._end("stopped", REPLACED)
-        self._decide()
+        mine = None if number is None else snapshot.find(self._chargebox, number)
+        is_shown = bool(there) if number is None else mine is not None
+        others = [charge for charge in there if charge.transaction != number]
+        if mine is not None:
+            self._note_begin(mine, snapshot)
+        elif number is None:
+            self._was_seen |= is_shown
+        if self._is_sent and number is not None:
+            self._saw_later_charge |= bool(others)
+        if self._watched_from is None:
+            self._shown = is_shown
+        elif snapshot.begun > self._watched_from:
+            self._count(is_shown, others, snapshot.begun, self._watched_from)
+            self._decide()
 
-    def conclude(self, outcome: StopOutcome) -> Confirmation:
+    def conclude(self, outcome: StopOutcome, stops_sent: int = 1) -> Confirmation:
         """Returns the proven state, else what the last lists show."""
-        if self.state is not None:
-            return Confirmation(self.state, self._evidence, outcome)
-        if self._shown and self._transaction is not None:
-            return Confirmation("still_running", RUNS, outcome)
-        return Confirmation("unconfirmed", self._doubt(), outcome)
+        state, evidence = self.state, self._evidence
+        is_watched = self._watched_from is not None
+        if state is None and is_watched and self._shown and self._transaction is not None:
+            state, evidence = "still_running", RUNS
+        elif state is None and self._was_refused:
+            state, evidence = "refused", REFUSAL
+        elif state is None:
+            state, evidence = "unconfirmed", self._doubt()
+        return Confirmation(state, evidence, outcome, stops_sent)
+
+    def _adopt(self, there: Sequence[ListedCharge]) -> None:
+        """Takes the charge of a list for the one that is meant, if it can be no other."""
+        self._was_seen = False
+        self._transaction = None
+        if len(there) == 1 and self._is_same_tag(there[0].id_tag):
+            self._transaction = there[0].transaction
+
+    def _is_same_tag(self, id_tag: str | None) -> bool:
+        """Whether it is the command's, without regard to case, as in OCPP; or is not told."""
+        return id_tag is None or id_tag.casefold() == self._id_tag
+
+    def _note_begin(self, mine: ListedCharge, snapshot: Snapshot) -> None:
+        self._was_seen = True
+        self._began_by = min(self._began_by, snapshot.begun)
+        if mine.started is not None:
+            began = snapshot.begun - (snapshot.wall_time - mine.started)
+            self._began_by = min(self._began_by, began + CLOCK_MARGIN)
+
+    def _count(
+        self, is_shown: bool, others: Sequence[ListedCharge], begun: float, watched_from: float
+    ) -> None:
+        if not is_shown and any(charge.transaction is None for charge in others):
+            # The charge without a number may be this one: the list proves nothing.
+            self._shown, self._absent, self._replaced = None, 0, 0
+            return
+        self._shown = is_shown
+        if is_shown:
+            self._absent = self._replaced = 0
+            return
+        base = self._began_by if self._is_given else max(self._began_by, watched_from)
+        if begun > base + LONGEST_LAG:
+            self._absent += 1
+            self._replaced = self._replaced + 1 if others else 0
 
     def _decide(self) -> None:
-        if self._outcome is None:
+        if self._watched_from is None:
             return
-        if self._transaction in self._ended:
+        # A later charge may be the one to which the stop went.
+        is_clear = self._is_given or not self._saw_later_charge
+        if self._transaction in self._ended and is_clear:
             self._end("stopped", NOTIFIED)
-        elif self._was_refused:
+        elif self._absent >= 2 and is_clear and (self._was_seen or self._trusts_absence):
+            self._end("stopped", GONE if self._was_seen else NOTHING_RUNS)
+        elif self._is_given and self._replaced >= 2:
+            self._end("stopped", REPLACED)
+        elif self._was_refused and not self._is_repeated:
             self._end("refused", REFUSAL)
-        elif self._was_seen and self._absent >= 2:
-            self._end("stopped", GONE)
 
     def _end(self, state: State, evidence: str) -> None:
         if self.state is None:
             self.state, self._evidence = state, evidence
 
     def _doubt(self) -> str:
-        if self._outcome is None:
+        if self._watched_from is None:
             return NOT_WATCHED
+        if self._saw_later_charge and not self._is_given:
+            return LATER_CHARGE
         if self._shown is None:
             return _NO_LIST
         if self._shown:
             return _UNCLEAR
-        return _ABSENT_ONCE if self._was_seen else _NEVER_SEEN
+        if not self._was_seen:
+            return _NEVER_SEEN
+        return _ABSENT_ONCE if self._absent else _MAY_LAG

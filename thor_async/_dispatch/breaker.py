@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
-from .._errors import AccountError, NotSentError, ThorError
+from .._errors import AccountError, NotSentError, ThorError, TooManyRequests
 from .limiter import Waiters, wake_first
 
 _CONTACTED = {"connect", "dns", "tls"}
@@ -99,7 +99,12 @@ class CircuitBreaker:
             self._on_close(self._loop.time() - self._opened_at)
 
     def record_failure(self, error: ThorError) -> None:
-        """A command ended without an answer of Thor. Opens the breaker at the limit."""
+        """A command ended without an answer of Thor. Opens the breaker at the limit.
+
+        A refused account or a rate limit is no outage, and does not count.
+        """
+        if isinstance(error, AccountError | TooManyRequests):
+            return
         self.failures += 1
         self._cause = error
         if self.is_open or self.failures < self.LIMIT:

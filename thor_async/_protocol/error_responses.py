@@ -11,6 +11,7 @@ import msgspec
 
 from .._errors import (
     CODES,
+    AccountError,
     RejectedError,
     ServerError,
     ThorError,
@@ -23,6 +24,7 @@ from .sanitize import sanitize
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
+_WRONG_PATH = "Missing Authentication Token"
 _WORD_KEYS = ("message", "code", "error")
 
 
@@ -39,6 +41,8 @@ def parse_error_answer(answer: Answer, secrets: tuple[str, ...], now: float) -> 
     named, others = _find_strings(_decode_body(answer.body))
     code = _find_code(named, others, secrets)
     text = code or (sanitize(named[0], secrets) if named else sanitize(_describe(answer, secrets)))
+    if text == _WRONG_PATH:
+        text += ": a gateway's word for a path that it does not know, so check base_url"
     return _error_class(status, code)(
         f"Thor answered {status}: {text}",
         status=status,
@@ -53,7 +57,10 @@ def _error_class(status: int, code: str | None) -> type[RejectedError] | type[Se
     verdict = ServerError if status >= 500 else RejectedError
     named = CODES.get(code or "", verdict)
     # A code that belongs to another verdict does not change the verdict of the status.
-    return named if issubclass(named, verdict) and named is not TooManyRequests else verdict
+    if named is verdict or named is TooManyRequests or not issubclass(named, verdict):
+        # A gateway before Thor refuses a key in words of its own.
+        return AccountError if status in (401, 403) else verdict
+    return named
 
 
 def _decode_body(body: bytes | None) -> object:
