@@ -44,12 +44,8 @@ class InstantTransport:
     async def send(
         self, request: Request, key: str, seconds: float, deadlines: Deadlines
     ) -> Answer:
-        timeout = deadlines.start(seconds)
-        try:
-            async with timeout:
-                return OK
-        finally:
-            deadlines.finish(timeout)
+        with deadlines.limit(seconds):
+            return OK
 
 
 def encode() -> Request:
@@ -98,10 +94,8 @@ async def permit() -> AsyncIterator[Call]:
 
     async def call() -> None:
         if dispatcher.try_acquire(until):
-            timeout = dispatcher.deadlines.start(10.0)
-            async with timeout:
+            with dispatcher.deadlines.limit(10.0):
                 await succeed()
-            dispatcher.deadlines.finish(timeout)
             dispatcher.release(None, 0)
 
     yield call

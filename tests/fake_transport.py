@@ -54,9 +54,8 @@ class FakeTransport:
         command = msgspec.json.decode(request.body or b"", type=StopCharge)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        timeout = deadlines.start(seconds)
         try:
-            async with timeout:
+            with deadlines.limit(seconds):
                 answer = self.reply(command, loop.time())
                 if not isinstance(answer, NotSentError) and not self.is_forgetful:
                     self.requests.append((loop.time(), command))
@@ -68,7 +67,6 @@ class FakeTransport:
         except TimeoutError:
             return ResponseTimeout("no answer in time")
         finally:
-            deadlines.finish(timeout)
             self.in_flight -= 1
         assert answer is not None
         return answer

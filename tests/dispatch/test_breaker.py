@@ -28,7 +28,7 @@ def fail(breaker: CircuitBreaker, times: int = 64, error: ThorError = DOWN) -> N
 
 
 def state(breaker: CircuitBreaker) -> BreakerState:
-    """Read by a call, because a type checker takes an attribute for unchanged."""
+    """Reads the state by a call, because a type checker assumes that an attribute is unchanged."""
     return breaker.state
 
 
@@ -53,14 +53,14 @@ async def test_giving_up_at_once_names_the_cause_and_opens_nothing() -> None:
     assert not breaker.is_open
 
 
-async def test_it_tells_when_it_opens_and_closes() -> None:
-    told: list[object] = []
-    breaker = CircuitBreaker(on_open=told.append, on_close=told.append)
+async def test_it_calls_back_when_it_opens_and_closes() -> None:
+    changes: list[object] = []
+    breaker = CircuitBreaker(on_open=changes.append, on_close=changes.append)
     fail(breaker, 65)
-    assert told == [DOWN]
+    assert changes == [DOWN]
     breaker.record_success()
     breaker.record_success()
-    assert told == [DOWN, pytest.approx(0.0, abs=5)]
+    assert changes == [DOWN, pytest.approx(0.0, abs=5)]
 
 
 @pytest.mark.parametrize("give_up_after", [0.5, 1.0, 2.0, 60.0])
@@ -134,7 +134,7 @@ def test_an_unused_probe_goes_to_the_next_waiter() -> None:
     virtual_time.run(main)
 
 
-def test_the_probe_of_an_earlier_pause_says_nothing_about_this_one() -> None:
+def test_the_probe_of_an_earlier_pause_does_not_count_in_this_one() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         breaker = CircuitBreaker()

@@ -25,7 +25,7 @@ def fail(dispatcher: Dispatcher, times: int = 64) -> None:
 
 
 async def send(dispatcher: Dispatcher, until: float, error: ThorError | None = None) -> bool:
-    """Whether a request that ends with `error` was sent."""
+    """Returns whether a request that ends with `error` was sent."""
     probe: int | None = 0
     if not dispatcher.try_acquire(until):
         probe = await dispatcher.acquire(until)
@@ -35,7 +35,7 @@ async def send(dispatcher: Dispatcher, until: float, error: ThorError | None = N
     return True
 
 
-def test_a_probe_that_is_cancelled_while_it_waits_for_a_permit_is_given_on() -> None:
+def test_a_probe_that_is_cancelled_while_it_waits_for_a_permit_is_passed_on() -> None:
     async def main() -> None:
         limiter = PriorityLimiter(1)
         dispatcher = Dispatcher(limiter, is_batch=True, give_up_after=30)
@@ -55,7 +55,7 @@ def test_a_probe_that_is_cancelled_while_it_waits_for_a_permit_is_given_on() -> 
     virtual_time.run(main)
 
 
-def test_a_request_that_is_cancelled_says_nothing_about_thor() -> None:
+def test_a_cancelled_request_is_no_failure_of_thor() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         dispatcher = make_batch()
@@ -112,7 +112,7 @@ def test_no_wait_for_a_permit_is_longer_than_the_call(is_paused: bool) -> None:
 
 @pytest.mark.parametrize("late", [0.0, 1.0])
 async def test_a_free_permit_is_not_taken_past_the_end(late: float) -> None:
-    """As when a loop was blocked, or a backoff ends with the time of its call."""
+    """For example after a blocked loop, or a backoff that ends with the time of its call."""
     limiter = PriorityLimiter(1)
     dispatcher = Dispatcher(limiter)
     assert not await send(dispatcher, asyncio.get_running_loop().time() - late)

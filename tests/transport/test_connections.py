@@ -583,7 +583,7 @@ async def test_any_other_aiohttp_is_used_as_it_is_and_no_connection_twice(
 
 
 def test_this_run_has_a_tested_aiohttp() -> None:
-    """Otherwise the tests of this file would say nothing of the guard."""
+    """Otherwise the tests of this file would not test the guard."""
     assert re.fullmatch(r"3\.14\.\d+", aiohttp.__version__)
 
 

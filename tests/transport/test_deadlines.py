@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -11,16 +12,10 @@ from thor_async._transport.deadlines import Deadlines
 
 
 async def wait_for_deadline(deadlines: Deadlines, seconds: float) -> float:
-    """The loop time at which a request ended that would take an hour."""
+    """Runs a request of an hour, and returns the loop time at which it was ended."""
     loop = asyncio.get_running_loop()
-    timeout = deadlines.start(seconds)
-    try:
-        async with timeout:
-            await asyncio.sleep(3600)
-    except TimeoutError:
-        pass
-    finally:
-        deadlines.finish(timeout)
+    with contextlib.suppress(TimeoutError), deadlines.limit(seconds):
+        await asyncio.sleep(3600)
     return loop.time()
 
 
@@ -38,12 +33,10 @@ def test_each_request_ends_at_its_own_deadline() -> None:
 def test_a_finished_request_is_not_ended_later() -> None:
     async def main() -> None:
         deadlines = Deadlines(asyncio.get_running_loop())
-        timeout = deadlines.start(1.0)
-        async with timeout:
+        with deadlines.limit(1.0) as deadline:
             await asyncio.sleep(0.5)
-        deadlines.finish(timeout)
         await asyncio.sleep(5)
-        assert not timeout.expired()
+        assert not deadline.is_expired
 
     virtual_time.run(main)
 
@@ -77,11 +70,70 @@ def test_one_timer_serves_a_thousand_requests() -> None:
         loop.call_at = count  # type: ignore[method-assign]
         deadlines = Deadlines(loop)
         for _ in range(1000):
-            timeout = deadlines.start(10.0)
-            async with timeout:
+            with deadlines.limit(10.0):
                 pass
-            deadlines.finish(timeout)
         assert len(calls) == 1
         deadlines.abort_all()
+
+    virtual_time.run(main)
+
+
+def test_a_cancellation_from_outside_is_not_taken_for_the_deadline() -> None:
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        for seconds in (100.0, 1.0):  # also at the time of the deadline
+            work = asyncio.ensure_future(wait_for_deadline(deadlines, seconds))
+            asyncio.get_running_loop().call_later(1.0, work.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await work
+        deadlines.abort_all()
+
+    virtual_time.run(main)
+
+
+def test_an_outer_timeout_is_not_taken_for_the_deadline() -> None:
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0) as outer:
+                with deadlines.limit(2.0) as deadline:
+                    await asyncio.sleep(3600)
+        assert (outer.expired(), deadline.is_expired) == (True, False)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        deadlines.abort_all()
+
+    virtual_time.run(main)
+
+
+def test_an_abort_by_the_task_itself_leaves_no_cancellation_behind() -> None:
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        with deadlines.limit(10.0) as deadline:
+            deadlines.abort_all()
+        await asyncio.sleep(1.0)
+        assert not deadline.is_expired
+        with pytest.raises(TimeoutError), deadlines.limit(10.0):
+            deadlines.abort_all()
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)
+
+    virtual_time.run(main)
+
+
+def test_what_the_block_raises_is_kept() -> None:
+    async def main() -> None:
+        deadlines = Deadlines(asyncio.get_running_loop())
+        with pytest.raises(ValueError, match="own"), deadlines.limit(1.0):
+            raise ValueError("own")
+        with pytest.raises(ValueError, match="while it ends"), deadlines.limit(1.0):
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                raise ValueError("while it ends") from None
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
 
     virtual_time.run(main)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from .._errors import NotSentError, ThorError
 from .._events import BatchAbandoned, BatchPaused, BatchResumed, Event, describe_cause
-from .._transport.deadlines import Deadlines, expire
+from .._transport.deadlines import Deadlines
 from .breaker import CircuitBreaker
 from .limiter import PriorityLimiter
 
@@ -190,17 +190,16 @@ class Dispatcher:
         """Waits for `work` without a permit. It goes on after `stop`; only `abort` ends it."""
         if self.is_aborted:
             return
-        timeout = self.deadlines.start(math.inf)
+        deadline = self.deadlines.limit(math.inf)
         self.unpermitted += 1
-        self.on_unpermitted()
         try:
-            async with timeout:
+            with deadline:
+                self.on_unpermitted()
                 await work()
         except TimeoutError:
-            if not timeout.expired():
+            if not deadline.is_expired:
                 raise
         finally:
-            self.deadlines.finish(timeout)
             self.unpermitted -= 1
 
     @property
@@ -221,4 +220,5 @@ class Dispatcher:
 
     def _expire(self, timeouts: Iterable[asyncio.Timeout]) -> None:
         for timeout in tuple(timeouts):
-            expire(timeout, self._loop.time())
+            if not timeout.expired():
+                timeout.reschedule(self._loop.time())

@@ -72,9 +72,8 @@ class Transport:
             return NotSentError("the session was closed by its owner", reason="closed")
         answer: Answer | None = None
         failure: Exception
-        timeout = deadlines.start(seconds)
         try:
-            async with timeout:
+            with deadlines.limit(seconds):
                 # The connect phase has its own limit, so that its failures can be told apart.
                 connect = min(_CONNECT_AT_MOST, seconds / 2)
                 if self._timeout.connect != connect:
@@ -116,8 +115,6 @@ class Transport:
             if not self._session.closed or (task is not None and task.cancelling()):
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
-        finally:
-            deadlines.finish(timeout)
         return answer or _translate(failure)
 
 
