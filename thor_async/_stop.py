@@ -84,7 +84,12 @@ class RetryingRequest(msgspec.Struct, eq=False):
                 answer = await context.transport.send(
                     self.request, key, seconds, dispatcher.deadlines
                 )
-                error = self._interpret(answer, key)
+                if isinstance(answer, Answer):
+                    error = self.parse(answer, (key, *self.secrets), context.policy.now())
+                elif isinstance(answer, ResponseTimeout) and dispatcher.is_aborted:
+                    error = IndeterminateError("cut off while it was in flight")
+                else:
+                    error = answer
                 if reporter is not None and reporter.emits_all:
                     reporter.attempt_finished(error)
         except BaseException:
@@ -133,13 +138,6 @@ class RetryingRequest(msgspec.Struct, eq=False):
                 raise
             # Tries before this one, and other commands of a batch, still need their outcomes.
             return self.dispatcher.record_local_failure(failure)
-
-    def _interpret(self, answer: Answer | ThorError, key: MaskedKey) -> ThorError | None:
-        if isinstance(answer, Answer):
-            return self.parse(answer, (key, *self.secrets), self.context.policy.now())
-        if isinstance(answer, ResponseTimeout) and self.dispatcher.is_aborted:
-            return IndeterminateError("cut off while it was in flight")
-        return answer
 
     def _record(self, error: ThorError | None) -> bool:
         """Takes in how a try ended; False when it was not sent, and the error before it stands."""

@@ -82,7 +82,6 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> lis
         (SingleWriteRequest, "update_headers"),
         (SingleWriteRequest, "update_auto_headers"),
         (SingleWriteRequest, "update_body_from_data"),
-        (SingleWriteRequest, "update_transfer_encoding"),
         (SingleWriteRequest, "send"),
         (BodyAppendingTransport, "write"),
         (_Guard, "get_buffer"),

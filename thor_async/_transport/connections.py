@@ -225,9 +225,6 @@ class SingleWriteRequest(aiohttp.ClientRequest):
     def update_auto_headers(self, skip_auto_headers: Any) -> None:
         """Does nothing: `update_headers` has set them."""
 
-    def update_transfer_encoding(self) -> None:
-        """Does nothing: `update_body_from_data` has set the length."""
-
     def update_body_from_data(self, body: Any, _stacklevel: int = 3) -> None:
         if body is not None:
             self._whole_body = body
