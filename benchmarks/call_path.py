@@ -1,7 +1,7 @@
-"""The way of one successful stop: functions run, files entered, coroutines nested.
+"""The call path of one successful stop: functions, files, nested coroutines.
 
-Run `python -m benchmarks.call_path`. A second stop of an open client is followed, on a connection
-that is there already. Only functions of `thor_async` count; those of the emulator do not.
+Run `python -m benchmarks.call_path`. It traces the second stop of an open client, so that a
+connection exists. Only functions of `thor_async` count, without those of the emulator.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_THE_CLIENTS = ("emulator/", "cli/", "worker/")
 
 
 class CallPath(NamedTuple):
-    """What one stop ran: `order` has each call as `file:function`, in order."""
+    """The calls of one stop. `order` has each call as `file:function`, in order."""
 
     functions: int
     files: int
@@ -36,7 +36,7 @@ class CallPath(NamedTuple):
 
 
 class Follower:
-    """A profile function that notes each call into the client's own code."""
+    """A profile function that records each call of the client's own code."""
 
     def __init__(self) -> None:
         self.calls: list[CodeType] = []
@@ -52,12 +52,12 @@ class Follower:
 
 
 def first_instruction(code: CodeType) -> int:
-    """The offset up to which a frame has only begun: a coroutine begins with three or four."""
+    """Returns the last offset in the prologue of a frame; that of a coroutine is longer."""
     return 8 if code.co_flags & inspect.CO_COROUTINE else 2
 
 
 def nested(frame: FrameType | None) -> int:
-    """How many coroutines of the client are on the stack."""
+    """Returns the number of coroutines of the client on the stack."""
     count = 0
     while frame is not None:
         is_coroutine = frame.f_code.co_flags & inspect.CO_COROUTINE
@@ -67,7 +67,7 @@ def nested(frame: FrameType | None) -> int:
 
 
 def place(code: CodeType) -> str | None:
-    """Its file below the package, for code of the client."""
+    """Returns the file below the package, or None for code that is not the client's."""
     path = Path(code.co_filename)
     if not path.is_relative_to(PACKAGE):
         return None
@@ -76,7 +76,7 @@ def place(code: CodeType) -> str | None:
 
 
 def sum_up(calls: list[CodeType]) -> tuple[int, int, int, int]:
-    """Functions, files, switches between files, and switches back to a file that was left."""
+    """Counts functions, files, switches between files, and returns to a file."""
     files = [str(place(code)) for code in calls]
     switches = back = 0
     seen = set(files[:1])
@@ -88,7 +88,7 @@ def sum_up(calls: list[CodeType]) -> tuple[int, int, int, int]:
 
 
 async def follow() -> CallPath:
-    """Follows the second stop of a client."""
+    """Traces the second stop of a client."""
     follower = Follower()
     async with ThorEmulator() as emulator:
         charges = [emulator.start_charge("box", number) for number in (1, 2)]

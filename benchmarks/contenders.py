@@ -1,8 +1,8 @@
-"""What users would write to stop many charges, each way with as little code as it needs.
+"""Ways in which users would stop many charges, each with as little code as possible.
 
 `python -m benchmarks.contenders NAME ADDRESS LOOP` runs one of them in a process of its own. For
 each number on standard input it stops that many charges, and prints its cost as JSON: `seconds`,
-`cpu` seconds, and `peak_kib`, the most memory that it ever held.
+`cpu` seconds, and `peak_kib`, its peak memory.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ async def raising(url: str) -> AsyncIterator[Post]:
 
 
 def is_5xx(error: BaseException) -> bool:
-    """Whether it is aiohttp's error for an answer to be retried."""
+    """Returns whether it is aiohttp's error for an answer that is retried."""
     return getattr(error, "status", 0) >= 500
 
 

@@ -1,10 +1,10 @@
-"""How near a batch comes to the ideal schedule: `python -m benchmarks.latency`.
+"""The time of a batch compared with an ideal schedule: `python -m benchmarks.latency`.
 
-10,000 stops at 64 in flight against a server that takes its time, constant 20 ms or lognormal
-(median 50 ms, p99 1 s), and answers 0 or 5 % of the requests with 503. Ideal is what the same
-latencies would take if client and network cost nothing and no retry had to wait; beside the
-library is the tuned raw pool, by turns. Then a single stop of a client with the default settings:
-alone, and while a batch takes all that it may have in flight.
+10,000 stops with 64 in flight. The server answers after a constant 20 ms or a lognormal latency
+(median 50 ms, p99 1 s), and answers 0 or 5 % of the requests with 503. The ideal schedule has the
+same latencies, no cost of client and network, and no wait before a retry. The library and the tuned
+raw pool take turns. Then it times single stops of a client with the default settings: alone, and
+while a batch has as many requests in flight as it may.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def ideal_seconds(latencies: Iterable[float], in_flight: int) -> float:
-    """How long requests take that start in this order, each as soon as one of so many has ended."""
+    """Returns the seconds of these requests in order, if each starts as soon as another ends."""
     ends = [0.0] * in_flight
     for latency in latencies:
         heapq.heapreplace(ends, ends[0] + latency)
@@ -53,7 +53,7 @@ def ideal_seconds(latencies: Iterable[float], in_flight: int) -> float:
 
 
 async def stop_all(thor: server.Server, contender: str, count: int) -> tuple[float, int]:
-    """Seconds, and how many were relayed; connections are open before."""
+    """Returns the seconds and the number of relayed stops; the connections are open before."""
     loop = asyncio.get_running_loop()
     async with CONTENDERS[contender](thor.base_url) as run:
         await run(IN_FLIGHT)
@@ -64,7 +64,7 @@ async def stop_all(thor: server.Server, contender: str, count: int) -> tuple[flo
 
 
 def measure(loop: str, contender: str, latency: str, failing: float, count: int) -> Row:
-    """One batch, against a server of its own."""
+    """Measures one batch, with a server of its own."""
     with server.running(latency, failing) as thor:
         seconds, done = runner_of(loop)(stop_all(thor, contender, count))
         ideal = ideal_seconds(thor.stats()["latencies"], IN_FLIGHT)
@@ -72,7 +72,7 @@ def measure(loop: str, contender: str, latency: str, failing: float, count: int)
 
 
 def measure_all(loop: str, count: int) -> list[Row]:
-    """The medians of each scenario, whose turns come round as often as it asks for."""
+    """Returns the medians of each scenario; `SCENARIOS` has its turns."""
     found: dict[tuple[str, str, float], list[Row]] = {scenario: [] for scenario in SCENARIOS}
     for turn in range(max(SCENARIOS.values())):
         for scenario, turns in SCENARIOS.items():
@@ -89,7 +89,7 @@ def median(rows: list[Row]) -> Row:
 
 
 async def time_singles(thor: ThorClient, count: int) -> list[float]:
-    """Seconds of so many single stops, one after the other."""
+    """Returns the seconds of `count` single stops, one after the other."""
     loop = asyncio.get_running_loop()
     dice = random.Random(1)
     took = []
@@ -108,7 +108,7 @@ async def drain(stream: OutcomeStream[StopCharge, StopOutcome]) -> None:
 
 
 async def time_singles_alone_and_beside(url: str, count: int) -> tuple[float, float]:
-    """The 99th percentile of single stops on an idle client, and during a batch."""
+    """Returns the 99th percentile of single stops: on an idle client, and during a batch."""
     fleet = (StopCharge(f"box-{n}", 1, "tag") for n in itertools.count())
     async with ThorClient(KEY, base_url=url) as thor:
         alone = await time_singles(thor, count)
@@ -125,7 +125,7 @@ def p99(values: list[float]) -> float:
 
 
 def measure_single(loop: str, count: int) -> Figure:
-    """A wait of one server latency for a permit is granted; what is above it is the ratio."""
+    """Measures the ratio; one server latency of waiting for a permit is subtracted first."""
     with server.running("constant") as thor:
         alone, beside = runner_of(loop)(time_singles_alone_and_beside(thor.base_url, count))
     measure = f"p99 of a single stop, (during a batch - one latency) / idle ({loop})"

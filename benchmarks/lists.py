@@ -1,9 +1,8 @@
-"""How long one long list holds the event loop: `python -m benchmarks.lists`.
+"""The time for which a long list blocks the event loop: `python -m benchmarks.lists`.
 
 A server in a process of its own answers with a list of 100,000 running charges. A client reads it
 (`list`), and confirms a stop by it (`look`); meanwhile a task of the same loop sleeps for 0 s again
-and again. The longest time between two of its turns is what any other task of that loop may have to
-wait.
+and again. The longest time between two of its turns is the longest wait of any other task.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ LIMIT = 0.1
 
 
 def make_body(count: int) -> bytes:
-    """A list of `count` charges, about 250 bytes each."""
+    """Returns the body of a list of `count` charges, about 250 bytes each."""
     return msgspec.json.encode({"count": count, "items": list(_items(count)), "users": {}})
 
 
@@ -79,7 +78,7 @@ async def read_list(client: ThorClient, count: int) -> object:
 
 
 async def look(client: ThorClient, count: int) -> object:
-    """Looks before the stop, and after it until the end of `within`."""
+    """Reads the list before the stop, and after it until the end of `within`."""
     command = StopCharge("box-1", 2, "0000000003", 3)
     confirmation = await client.stop_and_confirm(command, within=6.0)
     assert confirmation.state == "still_running"
@@ -93,7 +92,7 @@ class Hold(NamedTuple):
     """Seconds: the longest time for which no other task of the loop could run.
 
     `wall` contains the time of other processes on a busy machine. `cpu` is the time of this thread
-    alone, which waits for nothing but the processor here: the figure to reach is measured by it.
+    only; the figure to reach is about it.
     """
 
     wall: float

@@ -1,7 +1,7 @@
-"""What a batch costs in memory, however long it is: `python -m benchmarks.memory`.
+"""The memory of a batch by its length: `python -m benchmarks.memory`.
 
-Streams of growing length through one process; the growth is that of the most memory it ever held,
-since the shortest stream. Beside it what a task for each command costs, which no semaphore bounds.
+One process runs streams of growing length. The growth is that of its peak memory since the shortest
+stream. It is compared with a task for each command, which no semaphore bounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Growth = dict[int, float]
 
 
 def sizes(longest: int) -> list[int]:
-    """Powers of ten from the shortest on, and the longest."""
+    """Returns the powers of ten from the shortest length, and the longest one."""
     found = [SHORTEST]
     while found[-1] * 10 <= longest:
         found.append(found[-1] * 10)
@@ -26,7 +26,7 @@ def sizes(longest: int) -> list[int]:
 
 
 def measure(name: str, counts: list[int]) -> Growth:
-    """MiB of growth for each count, in a process of its own."""
+    """Returns the growth in MiB for each count, measured in a process of its own."""
     with server.running() as thor, Process("contenders", name, thor.base_url, LOOP) as process:
         process.read()
         peaks = {count: process.ask(count)["peak_kib"] for count in counts}

@@ -1,6 +1,7 @@
-"""Microseconds that each layer adds to a command: `python -m benchmarks.overhead`, by pyperf.
+"""Microseconds that each layer adds to a command: `python -m benchmarks.overhead`, with pyperf.
 
-No socket: a transport answers at once. What is above a layer is measured with it, and subtracted.
+Without a socket: a transport answers at once. Each layer is measured with those above it, which are
+then subtracted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Opened = Callable[[], AbstractAsyncContextManager[Call]]
 
 
 class InstantTransport:
-    """In the place of the library's: what is left is the cost of all but HTTP."""
+    """Replaces the transport of the library, to measure everything except HTTP."""
 
     is_closed = False
 
@@ -116,7 +117,7 @@ async def single() -> AsyncIterator[Call]:
 
 
 def time_calls(opened: Opened, loops: int) -> float:
-    """Seconds of so many calls, one after the other."""
+    """Returns the seconds of `count` calls, one after the other."""
 
     async def main() -> float:
         async with opened() as call:
@@ -129,7 +130,7 @@ def time_calls(opened: Opened, loops: int) -> float:
 
 
 def time_stream(loops: int) -> float:
-    """Seconds of a batch of so many commands."""
+    """Returns the seconds of a batch of `count` commands."""
 
     async def main() -> float:
         async with client() as thor:
@@ -143,7 +144,7 @@ def time_stream(loops: int) -> float:
 
 
 def layers(us: dict[str, float]) -> dict[str, float]:
-    """What each layer adds, from what was measured."""
+    """Returns the cost that each layer adds, from the measured times."""
     return {
         "encode": us["encode"],
         "policy on success": us["policy"] - us["bare"],
@@ -156,7 +157,7 @@ def layers(us: dict[str, float]) -> dict[str, float]:
 
 
 def measure(runner: Any) -> dict[str, Any]:
-    """A pyperf benchmark for each; in a worker only the one that it is for."""
+    """Runs a pyperf benchmark for each layer; a worker process runs only its own."""
     benches = {"encode": runner.bench_func("encode", encode)}
     for opened in (bare, policy, permit, single):
         name = opened.__name__

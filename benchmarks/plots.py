@@ -1,6 +1,6 @@
-"""Draws what throughput, memory and latency measured: `python -m benchmarks.plots`.
+"""Draws the results of throughput, memory and latency: `python -m benchmarks.plots`.
 
-Reads the `--json` files that are given and measures what is not; writes SVGs beside this module.
+Reads the given `--json` files, and measures what has none; writes SVGs beside this module.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ DRAW: dict[str, Callable[[Any, Any], None]] = {
 
 
 def save(name: str, content: Any) -> Path:
-    """Draws one of `DRAW`; the same content gives the same file, whenever and wherever."""
+    """Draws one of `DRAW`; the same content always gives the same file."""
     with extra():
         import matplotlib as mpl
         from matplotlib.figure import Figure

@@ -51,9 +51,9 @@ class Process:
 
 
 def peak_kib() -> int:
-    """Returns the most memory that this process ever held. Linux only.
+    """Returns the peak memory of this process. Linux only.
 
-    `ru_maxrss` will not do: a child starts with that of its parent.
+    Not `ru_maxrss`, because a child starts with the value of its parent.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])

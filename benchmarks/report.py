@@ -1,4 +1,4 @@
-"""How the benchmarks show what they found, and what they share at their edges."""
+"""Tables, figures and arguments of the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A measured number beside the one to reach: below the limit, or `at_least` it."""
+    """A measured number and its limit: it must be below the limit; with `at_least`, not below."""
 
     measure: str
     limit: float
@@ -27,7 +27,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The first quartile, the median and the third quartile."""
+    """Returns the first quartile, the median and the third quartile."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -35,7 +35,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The quartiles around the median, for a cell."""
+    """Returns the quartiles and the median as text, for a cell."""
     low, _, high = quartiles(values)
     return f"{low:.2f}-{high:.2f}"
 
@@ -65,7 +65,7 @@ def print_figures(figures: Sequence[Figure]) -> None:
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes."""
+    """Returns a parser with the arguments of every benchmark."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there")
     return parser
@@ -78,7 +78,7 @@ def write_json(path: Path | None, content: Any) -> None:
 
 @contextlib.contextmanager
 def extra() -> Iterator[None]:
-    """Names the extra when something of it is not installed."""
+    """Names the extra to install if an import of it fails."""
     try:
         yield
     except ModuleNotFoundError as missing:

@@ -127,7 +127,7 @@ class Server:
         self._tls = ssl.create_default_context(cafile=authority_file) if authority_file else None
 
     def stats(self) -> dict[str, Any]:
-        """Returns its CPU seconds since it started, and the latencies drawn since the last call."""
+        """Returns the CPU seconds since the start, and the latencies drawn since the last call."""
         with urllib.request.urlopen(f"{self.base_url}/stats", context=self._tls) as response:
             stats: dict[str, Any] = json.load(response)
         return stats

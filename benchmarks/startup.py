@@ -1,6 +1,6 @@
-"""What it costs to begin: `python -m benchmarks.startup`.
+"""The time of an import and of the command: `python -m benchmarks.startup`.
 
-Each import in a fresh interpreter, timed inside it, by turns; the command by the clock on the wall.
+Each import has a fresh interpreter and is timed inside it, by turns. The command is timed outside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _IMPORT = "import time; begun = time.perf_counter(); import {}; print(time.perf_
 
 
 def time_import(module: str) -> float:
-    """Seconds, in an interpreter that has imported nothing yet."""
+    """Returns the seconds of an import in a fresh interpreter."""
     code = _IMPORT.format(module)
     return float(
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
@@ -24,7 +24,7 @@ def time_import(module: str) -> float:
 
 
 def time_help() -> float:
-    """Seconds of `thor-async --help`, from its start to its end."""
+    """Returns the seconds of `thor-async --help`, from its start to its end."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "thor_async.cli", "--help"]
     subprocess.run(command, capture_output=True, check=True)
@@ -32,7 +32,7 @@ def time_help() -> float:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, round by round, after one that warms up the disk."""
+    """Returns the seconds of each, by round, after one round that warms up the disk."""
     took: dict[str, list[float]] = {name: [] for name in (*MODULES, "--help")}
     for _ in range(rounds + 1):
         for module in MODULES:
@@ -56,7 +56,7 @@ def main() -> None:
         ],
     )
     figures = [
-        Figure("import thor_async / import aiohttp", 1.25, quartiles(ratios)[1]),
+        Figure("import thor_async / import aiohttp", 1.20, quartiles(ratios)[1]),
         Figure("thor-async --help", 0.6, quartiles(took["--help"])[1], " s"),
     ]
     print_figures(figures)

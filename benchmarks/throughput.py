@@ -1,9 +1,9 @@
-"""Stops a second, beside what users would otherwise write: `python -m benchmarks.throughput`.
+"""Stops a second, compared with code that users would write: `python -m benchmarks.throughput`.
 
 Plain, and over TLS as Thor is. Each contender has a process of its own and takes its turn, in short
 chunks, against the same server, so that the noise of the machine is shared; a ratio compares chunks
-of one round. A process is up to a tenth faster or slower for all its life, which depends on where
-its memory lies, so each heat starts all of them anew.
+of one round. The layout of its memory makes a process up to a tenth faster or slower for its whole
+life, so each heat starts new processes.
 """
 
 from __future__ import annotations

@@ -54,13 +54,13 @@ def parse(path: Path) -> ast.Module:
 
 
 def module_name(path: Path) -> str:
-    """The dotted name below `thor_async`; a package's own is that of its folder."""
+    """Returns the dotted name below `thor_async`; that of a package is the name of its folder."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports(node: ast.AST, package: tuple[str, ...] = ()) -> Iterator[str]:
-    """What a module in `package` imports: dotted names of `thor_async`, top names of others.
+    """Yields what a module in `package` imports: dotted names of `thor_async`, top names of others.
 
     Names of this package begin with a dot.
     """
@@ -218,7 +218,7 @@ INTERNAL_CALLS = {"_stop_outcome", "_confirm_outcome"}
 @pytest.mark.parametrize("path", sorted(ALL), ids=module_name)
 def test_no_module_reaches_into_anothers_private_parts(path: Path) -> None:
     allowed = {"_asdict"}  # of a NamedTuple
-    if module_name(path) == "worker.service":
+    if module_name(path) == "worker.handler":
         allowed |= INTERNAL_CALLS
     for node in ast.walk(ALL[path]):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):

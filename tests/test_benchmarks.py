@@ -74,7 +74,7 @@ def test_the_ideal_schedule(latencies: list[float], in_flight: int, seconds: flo
     assert latency.ideal_seconds(latencies, in_flight) == pytest.approx(seconds)
 
 
-def test_the_latencies_are_what_they_are_said_to_be() -> None:
+def test_the_latencies_have_their_documented_distribution() -> None:
     dice = random.Random(2)
     drawn = sorted(server.LATENCIES["lognormal"](dice) for _ in range(20_000))
     assert drawn[10_000] == pytest.approx(0.05, rel=0.05)
@@ -207,7 +207,7 @@ def test_an_import_in_a_fresh_interpreter() -> None:
 
 
 class Script:
-    """In the place of `Draws`: so many 503, then 200 for ever."""
+    """Takes the place of `Draws`: answers some 503, then always 200."""
 
     def __init__(self, failing: int) -> None:
         self.failing = failing
@@ -227,7 +227,7 @@ async def serving(script: Any) -> AsyncIterator[str]:
 
 
 async def stop_five(name: str, failing: int) -> tuple[int, int]:
-    """How many were relayed, and the requests that it took."""
+    """Returns the number of relayed stops, and of the requests for them."""
     script = Script(failing)
     async with serving(script) as url, CONTENDERS[name](url) as run:
         return await run(5), script.requests
@@ -262,7 +262,7 @@ async def test_retrying_peers_retry_a_5xx(
 
 
 def drawn() -> dict[str, Any]:
-    """What each plot needs of its benchmark's JSON."""
+    """Returns the JSON of each benchmark, with what its plot needs."""
     rows = [
         latency.Row(loop, *scenario, 1.1, 1.0)._asdict()
         for loop in plots.SHADES

@@ -1,4 +1,4 @@
-"""What a client refuses to be built from, before any I/O, and that no message shows the key."""
+"""The settings that a client refuses, before any I/O, and without showing the key."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_without_a_key_the_cure_is_named() -> None:
         resolve_key(lambda: None)()  # type: ignore[arg-type, operator, return-value]
 
 
-def test_a_callable_is_asked_each_time_and_not_before() -> None:
+def test_a_key_function_is_called_for_each_use_and_not_before() -> None:
     keys = iter(["one", "two"])
     take = resolve_key(lambda: next(keys))
     assert callable(take)

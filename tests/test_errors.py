@@ -60,11 +60,11 @@ every_class = pytest.mark.parametrize("error_class", CLASSES)
 
 
 def build(error_class: type[ThorError], command: StopCharge | None = None) -> ThorError:
-    """One with something in every attribute."""
+    """Returns an error with a value in every attribute."""
     if issubclass(error_class, NotSentError):
-        error: ThorError = error_class("Thor said so", reason="dns")
+        error: ThorError = error_class("Thor refused it", reason="dns")
     else:
-        error = error_class("Thor said so", status=599, code="Word", retry_after=1.5)
+        error = error_class("Thor refused it", status=599, code="Word", retry_after=1.5)
     error.command = command
     error.attempts = 3
     return error
@@ -158,19 +158,19 @@ def test_copying_loses_nothing(error_class: type[ThorError], command: StopCharge
 @every_class
 def test_no_text_has_the_id_tag(error_class: type[ThorError], command: StopCharge) -> None:
     error = build(error_class, command)
-    assert "Thor said so" in shown(error)
+    assert "Thor refused it" in shown(error)
     assert TAG not in shown(error)
 
 
-def test_the_text_names_the_command_the_attempts_and_the_doubt(command: StopCharge) -> None:
-    where = "chargebox 'EaJ7cU9NJ3YkTNgy' connector 2: Thor said so"
-    assert str(build(ServerError)) == "Thor said so"
+def test_the_text_names_the_command_the_attempts_and_maybe_applied(command: StopCharge) -> None:
+    where = "chargebox 'EaJ7cU9NJ3YkTNgy' connector 2: Thor refused it"
+    assert str(build(ServerError)) == "Thor refused it"
     assert str(build(RejectedError, command)) == f"{where} (attempts 3)"
     assert str(build(ServerError, command)) == f"{where} (attempts 3, may have been applied)"
 
 
 @pytest.mark.parametrize("code", [*module.CODES, None, "Word", ""])
-def test_thor_itself_spoke_if_it_used_a_documented_word(code: str | None) -> None:
+def test_thor_itself_answered_if_the_code_is_documented(code: str | None) -> None:
     assert RejectedError(code=code).answered is (code in module.CODES)
 
 

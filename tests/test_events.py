@@ -1,4 +1,4 @@
-"""What the events of stops and batches say."""
+"""The events of stops and batches."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ async def stop(
                 return error, events
 
 
-async def test_a_stop_that_succeeds_tells_of_each_step(command: StopCharge, rests: Rests) -> None:
+async def test_a_stop_that_succeeds_has_an_event_for_each_step(
+    command: StopCharge, rests: Rests
+) -> None:
     command = msgspec.structs.replace(command, ref="site 9")
     outcome, events = await stop(command, script(OK), rests.policy())
     assert kinds(events) == [CallStarted, AttemptStarted, AttemptFinished, CallFinished]
@@ -82,7 +84,7 @@ async def test_a_stop_that_succeeds_tells_of_each_step(command: StopCharge, rest
     }
 
 
-async def test_each_retry_is_told_with_its_wait_and_its_reason(
+async def test_each_retry_has_an_event_with_its_wait_and_reason(
     command: StopCharge, rests: Rests
 ) -> None:
     reply = script(thor_says("InternalServerError", 500), Answer(503, retry_after="7"), OK)
@@ -97,7 +99,7 @@ async def test_each_retry_is_told_with_its_wait_and_its_reason(
     assert facts(second, *names) == dict(
         zip(names, (2, 7.0, "ServerError", 503, None), strict=True)
     )
-    assert [first.wait, second.wait] == rests.asked
+    assert [first.wait, second.wait] == rests.waits
     ended = [event for event in events if isinstance(event, AttemptFinished)]
     assert [(e.attempt, e.status, e.retry_after) for e in ended] == [
         (1, 500, None),
@@ -120,7 +122,7 @@ async def test_each_retry_is_told_with_its_wait_and_its_reason(
         (Answer(302), ("indeterminate", "UnexpectedResponse", None, 302, None, "resend")),
     ],
 )
-async def test_a_failure_is_told_as_it_is_raised(
+async def test_the_last_event_of_a_failure_is_like_its_error(
     command: StopCharge, rests: Rests, reply: Answer | ThorError, expected: tuple[Any, ...]
 ) -> None:
     error, events = await stop(command, script(reply), rests.policy())
@@ -183,10 +185,10 @@ async def test_a_call_cancelled_before_it_was_sent_had_no_attempt(command: StopC
             calls[1].cancel()
             with pytest.raises(asyncio.CancelledError):
                 await calls[1]
-            told = list(events)
+            after_cancel = list(events)
             calls[0].cancel()
-    assert kinds(told) == [CallFinished]
-    assert facts(told[0], "verdict", "reason", "message", "attempts") == {
+    assert kinds(after_cancel) == [CallFinished]
+    assert facts(after_cancel[0], "verdict", "reason", "message", "attempts") == {
         "verdict": "not_sent",
         "reason": "closed",
         "message": "broken off by CancelledError",
@@ -194,7 +196,7 @@ async def test_a_call_cancelled_before_it_was_sent_had_no_attempt(command: StopC
     }
 
 
-async def test_of_a_key_that_could_not_be_had_only_the_kind_of_failure_is_told(
+async def test_a_key_function_that_fails_shows_only_its_class(
     command: StopCharge,
 ) -> None:
     def vault() -> str:
@@ -214,7 +216,7 @@ async def test_of_a_key_that_could_not_be_had_only_the_kind_of_failure_is_told(
     assert KEY not in repr(events)
 
 
-async def test_every_outcome_of_a_batch_is_told_once_even_of_what_was_never_pulled() -> None:
+async def test_every_outcome_of_a_batch_has_one_event_even_if_it_was_not_sent() -> None:
     def reply(command: StopCharge, now: float) -> Answer:
         return thor_says("APIKeyNotFound", 403) if command.chargebox == "box-50" else OK
 
@@ -223,11 +225,11 @@ async def test_every_outcome_of_a_batch_is_told_once_even_of_what_was_never_pull
     with thor.installed():
         async with thor.client(on_event=events.append, max_in_flight=4) as client:
             outcomes = await client.stop_many(fleet(200))
-    told = {event.index: event for event in events if isinstance(event, CallFinished)}
+    finished = {event.index: event for event in events if isinstance(event, CallFinished)}
     assert Counter(kinds(events))[CallFinished] == Counter(kinds(events))[CallStarted] == 200
     assert outcomes[-1].next_step == "fix"
     for outcome in outcomes:
-        record, event = outcome.record(), told[outcome.index]
+        record, event = outcome.record(), finished[outcome.index]
         shared = set(record.__struct_fields__) & set(event.__struct_fields__) - {"elapsed"}
         assert len(shared) == 12
         # A relay's record has no answer to speak of; the event's has its 200.
@@ -237,7 +239,7 @@ async def test_every_outcome_of_a_batch_is_told_once_even_of_what_was_never_pull
     assert abandoned == [BatchAbandoned("Thor answered 403: APIKeyNotFound")]
 
 
-def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
+def test_a_pause_has_an_event_when_it_begins_and_when_it_ends() -> None:
     events: list[Event] = []
 
     def reply(command: StopCharge, now: float) -> Answer:
@@ -260,7 +262,7 @@ def test_a_pause_is_told_when_it_begins_and_when_it_ends() -> None:
 
 
 @pytest.mark.parametrize("give_up_after", [0, 10.0])
-def test_an_outage_that_lasts_is_told_once_as_abandoned(give_up_after: float) -> None:
+def test_an_outage_that_lasts_has_one_event_of_its_end(give_up_after: float) -> None:
     events: list[Event] = []
     thor = FakeTransport(lambda *_: refused(), 0.01)
 
@@ -282,7 +284,7 @@ def test_an_outage_that_lasts_is_told_once_as_abandoned(give_up_after: float) ->
 
 
 @pytest.mark.parametrize("leave_after", [1, 20, 90])
-async def test_whatever_begins_also_ends(leave_after: int) -> None:
+async def test_each_start_has_an_end(leave_after: int) -> None:
     def reply(command: StopCharge, now: float) -> Answer | None:
         number = int(command.chargebox.removeprefix("box-"))
         return (OK, Answer(500), None)[number % 3]
@@ -334,7 +336,9 @@ async def test_events_are_values_that_come_back_from_json(
         events[0].index = 1  # type: ignore[union-attr, misc]
 
 
-async def test_a_pin_that_finds_nothing_is_told_as_not_sent(emulator: ThorEmulator) -> None:
+async def test_a_pin_that_finds_nothing_is_not_sent(
+    emulator: ThorEmulator,
+) -> None:
     events: list[Event] = []
     emulator.add_chargebox("box-1")
     async with ThorClient(KEY, base_url=emulator.base_url, on_event=events.append) as thor:

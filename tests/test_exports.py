@@ -1,4 +1,4 @@
-"""What `thor_async` offers by name, and how its client is called."""
+"""The public names of `thor_async`, and the signatures of its client."""
 
 from __future__ import annotations
 

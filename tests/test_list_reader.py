@@ -72,7 +72,7 @@ async def test_a_list_is_retried_and_paid_for_by_its_own_budget(
     assert budget.tokens == 100  # one taken, one given back
 
 
-async def test_one_chargebox_is_asked_for_by_its_name(make: Make) -> None:
+async def test_one_chargebox_is_requested_by_its_name(make: Make) -> None:
     transport = ScriptedTransport(running(0))
     assert await make(transport).running_charges("a b") == []
     assert transport.urls == ["http://thor.example/charges/running?chargebox=a%20b"]

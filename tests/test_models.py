@@ -1,4 +1,4 @@
-"""What a command refuses, shows and encodes, and what an outcome tells to do."""
+"""What a command refuses, prints and encodes, and the next step of an outcome."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAIVE = AWARE.replace(tzinfo=None)
 
 
 class Nowhere(tzinfo):
-    """A time zone that does not know its offset: as good as none."""
+    """A time zone without an offset: a datetime with it is not aware."""
 
     def utcoffset(self, when: datetime | None) -> None: ...
 
@@ -214,7 +214,7 @@ def test_a_command_is_frozen(command: StopCharge) -> None:
         command.connector = 3  # type: ignore[misc]
 
 
-def test_no_way_of_showing_has_the_id_tag(command: StopCharge) -> None:
+def test_no_text_of_a_command_has_the_id_tag(command: StopCharge) -> None:
     text = (
         "StopCharge(chargebox='EaJ7cU9NJ3YkTNgy', connector=2, id_tag='***', transaction=52, "
         "ref=None, not_after=None, as_of=None)"
@@ -229,13 +229,15 @@ def test_no_way_of_showing_has_the_id_tag(command: StopCharge) -> None:
         ("not_after", None),
         ("as_of", None),
     ]
-    outcome = told(command, None)
+    outcome = make_outcome(command, None)
     for showing in (pretty_repr(command), repr(outcome), pretty_repr(outcome)):
         assert "***" in showing
         assert TAG not in showing
 
 
-def told(command: StopCharge, error: ThorError | None, *, maybe: bool = False) -> StopOutcome:
+def make_outcome(
+    command: StopCharge, error: ThorError | None, *, maybe: bool = False
+) -> StopOutcome:
     verdict = error.verdict if error else Verdict.RELAYED
     return StopOutcome(command, 7, verdict, error, 2, 1.23456789, maybe)
 
@@ -284,7 +286,7 @@ def test_the_next_step_is_that_of_the_first_row_that_fits(
     error: ThorError | None, maybe: bool, is_pinned: bool, step: NextStep
 ) -> None:
     command = StopCharge("A", 2, TAG, 52 if is_pinned else None)
-    assert told(command, error, maybe=maybe).next_step == step
+    assert make_outcome(command, error, maybe=maybe).next_step == step
 
 
 @pytest.mark.parametrize("is_pinned", [False, True])
@@ -293,25 +295,25 @@ def test_only_a_pinned_stop_may_be_sent_again_when_it_may_have_been_applied(
     error_class: type[ThorError], is_pinned: bool
 ) -> None:
     command = StopCharge("A", 2, TAG, 52 if is_pinned else None)
-    step = told(command, build(error_class), maybe=True).next_step
+    step = make_outcome(command, build(error_class), maybe=True).next_step
     assert step != "resend" or is_pinned
 
 
 @pytest.mark.parametrize("maybe", [False, True])
 def test_nothing_is_left_to_do_once_relayed(maybe: bool, command: StopCharge) -> None:
-    assert told(command, None, maybe=maybe).next_step == "done"
+    assert make_outcome(command, None, maybe=maybe).next_step == "done"
 
 
 def test_an_outcome_and_its_row_are_frozen(command: StopCharge) -> None:
     with pytest.raises(AttributeError, match="immutable"):
-        told(command, None).attempts = 3  # type: ignore[misc]
+        make_outcome(command, None).attempts = 3  # type: ignore[misc]
     with pytest.raises(AttributeError, match="immutable"):
-        told(command, None).record().attempts = 3  # type: ignore[misc]
+        make_outcome(command, None).record().attempts = 3  # type: ignore[misc]
 
 
 def test_a_relay_is_one_flat_row() -> None:
     command = StopCharge("A", 2, TAG, 52, ref={"site": 7}, not_after=AWARE)
-    assert msgspec.json.encode(told(command, None).record()) == (
+    assert msgspec.json.encode(make_outcome(command, None).record()) == (
         b'{"index":7,"chargebox":"A","connector":2,"transaction":52,"ref":{"site":7},'
         b'"verdict":"relayed","code":null,"status":null,"message":null,"attempts":2,'
         b'"elapsed":1.234568,"maybe_applied":false,"next_step":"done"}'
@@ -332,11 +334,11 @@ def test_a_relay_is_one_flat_row() -> None:
         (NotSentError("no", reason="dns"), None, None, "resend"),
     ],
 )  # fmt: skip
-def test_a_row_has_words_in_place_of_the_error_and_no_id_tag(
+def test_a_row_has_fields_in_place_of_the_error_and_no_id_tag(
     error: ThorError, code: str | None, status: int | None, next_step: str, command: StopCharge
 ) -> None:
     error.command = command
-    row = told(command, error, maybe=True).record()
+    row = make_outcome(command, error, maybe=True).record()
     assert type(row) is OutcomeRecord
     assert (row.code, row.status, row.message) == (code, status, "no")
     assert (row.verdict, row.next_step) == (error.verdict, next_step)

@@ -1,4 +1,4 @@
-"""The README's example does what it says, against the emulator."""
+"""The examples of the README run against the emulator, and its names exist."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_the_readme_names_is_there() -> None:
 
 
 def code(part: str) -> str:
-    """The README's example that has this in it."""
+    """Returns the README's example that contains this text."""
     (found,) = (e for e in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if part in e)
     return str(found)
 
@@ -79,8 +79,8 @@ async def test_the_confirmation_of_one(
         emulator.notifications = Notifications(thor.notify)
         command = StopCharge("A", 1, TAG)
         await perform("stop_and_confirm(command", thor=thor, command=command)
-    said = "stopped by a stop notification of this transaction after relayed\n"
-    assert capsys.readouterr().out == said
+    expected = "stopped by a stop notification of this transaction after relayed\n"
+    assert capsys.readouterr().out == expected
 
 
 async def test_the_confirmation_of_many(emulator: ThorEmulator, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ async def receiver(
 
 
 def start_charges(emulator: ThorEmulator, count: int) -> list[Charge]:
-    """Of which the list hides 60 % of the tags."""
+    """Starts charges of which the list hides 60 % of the tags."""
     modes = ("remote", "local", "api", "local", "api")
     return [emulator.start_charge(f"box-{n}", 1, mode=modes[n % 5]) for n in range(count)]
 

@@ -42,18 +42,18 @@ def _configured(emulator: ThorEmulator, rests: Rests, monkeypatch: pytest.Monkey
 
 
 async def post(url: str, body: object = COMMAND) -> tuple[int, Any, dict[str, str]]:
-    """What a browser is answered: status, JSON or text, headers. No answer may show a secret."""
+    """Returns the status, the JSON or text, and the headers of the answer, which has no secret."""
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     sent_as = {"Content-Type": "application/json"}
     async with (
         aiohttp.ClientSession() as session,
         session.post(url, data=data, headers=sent_as) as response,
     ):
-        said = await response.text()
-        assert TAG not in said
-        assert KEY not in said
+        text = await response.text()
+        assert TAG not in text
+        assert KEY not in text
         is_json = response.content_type == "application/json"
-        return response.status, msgspec.json.decode(said) if is_json else said, {**response.headers}
+        return response.status, msgspec.json.decode(text) if is_json else text, {**response.headers}
 
 
 @pytest.mark.parametrize("name", ["answers", "fastapi_app", "aiohttp_app", "shielded"])
@@ -64,8 +64,8 @@ def test_the_readme_shows_what_is_tested_here(name: str) -> None:
 @EVERYWHERE
 async def test_a_relayed_stop_is_accepted(serve: Serve, emulator: ThorEmulator) -> None:
     async with serve() as served:
-        status, said, _ = await post(f"{served.url}/stop")
-    assert (status, said["verdict"], said["next_step"]) == (202, "relayed", "done")
+        status, content, _ = await post(f"{served.url}/stop")
+    assert (status, content["verdict"], content["next_step"]) == (202, "relayed", "done")
     assert emulator.charges == {}
 
 
@@ -87,7 +87,7 @@ ADVICE = "may have been applied: do not repeat it blindly"
         (LOST, 502, "indeterminate", None),
     ],
 )
-async def test_an_error_is_a_fitting_answer(
+async def test_each_error_has_its_status_and_advice(
     serve: Serve,
     answer: ScriptedAnswer | str,
     status: int,
@@ -97,11 +97,11 @@ async def test_an_error_is_a_fitting_answer(
 ) -> None:
     emulator.always(answer)
     async with serve() as served:
-        got, said, headers = await post(f"{served.url}/stop")
-    assert (got, said["verdict"]) == (status, verdict)
+        got, content, headers = await post(f"{served.url}/stop")
+    assert (got, content["verdict"]) == (status, verdict)
     assert headers.get("Retry-After") == retry_after
-    assert said["maybe_applied"] is (verdict == "indeterminate")
-    assert said.get("advice") == (ADVICE if said["maybe_applied"] else None)
+    assert content["maybe_applied"] is (verdict == "indeterminate")
+    assert content.get("advice") == (ADVICE if content["maybe_applied"] else None)
 
 
 WRONG = thor_async.WrongTransaction
@@ -133,7 +133,7 @@ def test_each_error_has_its_status(error: ThorError, status: int) -> None:
 
 
 def test_what_may_have_been_applied_is_never_to_be_repeated() -> None:
-    """A refusal after an attempt without an answer: only "nothing runs there" is still sure."""
+    """After an attempt without an answer, only NotInTransaction is certain."""
     for error, _ in STATUSES:
         error.maybe_applied = True
         is_over = isinstance(error, thor_async.NotInTransaction)
@@ -142,7 +142,7 @@ def test_what_may_have_been_applied_is_never_to_be_repeated() -> None:
         error.maybe_applied = error.verdict == "indeterminate"
 
 
-def test_no_error_is_forgotten() -> None:
+def test_every_error_class_has_a_status() -> None:
     def leaves(error: type[ThorError]) -> set[type[ThorError]]:
         return {error}.union(*(leaves(sub) for sub in error.__subclasses__()))
 
@@ -155,7 +155,7 @@ def test_no_error_is_forgotten() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", COMMAND | {"connector": 0}, COMMAND | {"id_tag": f"{TAG}\n"}]
 )
-async def test_a_command_that_is_none_is_the_callers_fault(
+async def test_a_body_that_is_no_command_is_a_400(
     serve: Serve, body: object, emulator: ThorEmulator
 ) -> None:
     async with serve() as served:
@@ -165,7 +165,7 @@ async def test_a_command_that_is_none_is_the_callers_fault(
 
 
 @EVERYWHERE
-async def test_what_thor_tells_is_proof(serve: Serve, emulator: ThorEmulator) -> None:
+async def test_a_notification_of_thor_is_proof(serve: Serve, emulator: ThorEmulator) -> None:
     async with serve() as served:
         emulator.notifications = Notifications(f"{served.url}/thor/h00k")
         confirmation = await served.thor.stop_and_confirm(StopCharge("box-1", 1, TAG))
@@ -188,23 +188,23 @@ async def test_the_hook_is_secret_and_takes_only_what_is_thors(serve: Serve) -> 
 
 
 class Held:
-    """An emulator that has received a stop, and does no more about it until `gate` opens."""
+    """An emulator that has received a stop, and does nothing more about it until `release`."""
 
     def __init__(self, emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
         self.emulator = emulator
-        self.gate = asyncio.Event()
-        monkeypatch.setattr(emulator, "_wait_latency", lambda rng: self.gate.wait())
+        self.may_go_on = asyncio.Event()
+        monkeypatch.setattr(emulator, "_wait_latency", lambda rng: self.may_go_on.wait())
 
-    async def asked(self, url: str) -> asyncio.Task[tuple[int, Any, dict[str, str]]]:
-        """A browser that waits for the answer; Thor has the request."""
+    async def send(self, url: str) -> asyncio.Task[tuple[int, Any, dict[str, str]]]:
+        """Returns a browser that waits for the answer; Thor has the request."""
         browser = asyncio.create_task(post(url))
         await wait_until(lambda: self.emulator.ledger.requests)
         return browser
 
     async def release(self) -> int | None:
-        """Thor acts; what its client was told, None if that had left."""
+        """Lets Thor stop the charge; returns its status, or None if its client had left."""
         [request] = self.emulator.ledger.requests
-        self.gate.set()
+        self.may_go_on.set()
         await wait_until(lambda: not self.emulator._handlers)
         assert request.effect
         return request.status
@@ -223,7 +223,7 @@ def held(emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch) -> Held:
 @EVERYWHERE
 async def test_a_shutdown_lets_a_stop_finish(serve: Serve, held: Held) -> None:
     async with serve() as served:
-        browser = await held.asked(f"{served.url}/stop")
+        browser = await held.send(f"{served.url}/stop")
         ended = served.shut_down()
         await wait_until(lambda: served.listener.fileno() < 0)
         assert await held.release() == 200
@@ -240,7 +240,7 @@ async def leave(browser: asyncio.Task[Any], served: Served) -> None:
 
 
 def watched_fastapi(**settings: Any) -> AbstractAsyncContextManager[Served]:
-    """Behind a middleware that is a function: Starlette runs the rest in a task group then."""
+    """Adds a middleware that is a function: Starlette then runs the rest in a task group."""
     app = fastapi_app.make_app()
 
     @app.middleware("http")
@@ -255,21 +255,21 @@ def watched_fastapi(**settings: Any) -> AbstractAsyncContextManager[Served]:
 )
 async def test_a_browser_that_leaves_cuts_no_stop(serve: Serve, held: Held) -> None:
     async with serve() as served:
-        await leave(await held.asked(f"{served.url}/stop"), served)
+        await leave(await held.send(f"{served.url}/stop"), served)
         assert await held.release() == 200
 
 
-async def test_aiohttp_can_be_told_to_cut_it(held: Held) -> None:
+async def test_aiohttp_can_be_set_to_cut_it(held: Held) -> None:
     async with serving.aiohttp(handler_cancellation=True) as served:
-        await leave(await held.asked(f"{served.url}/stop"), served)
+        await leave(await held.send(f"{served.url}/stop"), served)
         await held.client_has_left()
-        assert await held.release() is None  # the charge is over, and nobody was told
+        assert await held.release() is None  # the charge is over, and no client got the answer
 
 
 @pytest.mark.parametrize("serve", [serving.fastapi, serving.litestar])
 async def test_uvicorn_cuts_it_when_its_time_to_shut_down_is_over(serve: Serve, held: Held) -> None:
     async with serve(timeout_graceful_shutdown=0) as served:
-        browser = await held.asked(f"{served.url}/stop")
+        browser = await held.send(f"{served.url}/stop")
         await served.shut_down()
         await held.client_has_left()
         assert await held.release() is None
@@ -279,7 +279,7 @@ async def test_uvicorn_cuts_it_when_its_time_to_shut_down_is_over(serve: Serve, 
 async def test_a_shield_outlasts_the_browser(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp_app, "stop_and_answer", stop_to_the_end)
     async with serving.aiohttp(handler_cancellation=True) as served:
-        await leave(await held.asked(f"{served.url}/stop"), served)
+        await leave(await held.send(f"{served.url}/stop"), served)
         [stop] = stops
         assert not stop.cancelling()
         assert await held.release() == 200
@@ -292,10 +292,10 @@ async def test_a_shield_outlasts_the_browser(held: Held, monkeypatch: pytest.Mon
 async def test_a_shield_outlasts_uvicorns_patience(
     app: ModuleType, serve: Serve, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of the lifespan waits for what is on the wire."""
+    """The end of the lifespan waits for the requests in flight."""
     monkeypatch.setattr(app, "stop_and_answer", stop_to_the_end)
     async with serve(timeout_graceful_shutdown=0) as served:
-        browser = await held.asked(f"{served.url}/stop")
+        browser = await held.send(f"{served.url}/stop")
         ended = served.shut_down()
         assert (await browser)[0] == 500
         assert await held.release() == 200

@@ -1,4 +1,4 @@
-"""What is tried again, when, how often, and what is then known; without waiting."""
+"""Which errors are retried, when and how often, and the outcome; without waiting."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
 
 
 class Script(RetryingRequest, kw_only=True):
-    """One request whose tries end as scripted; what it counts and decides is the real thing."""
+    """One request whose tries end as scripted; the loop around it is the real one."""
 
     ends: Sequence[ThorError | None]
     seconds_left: Callable[[], float] = lambda: math.inf
@@ -107,7 +107,7 @@ def script(
 
 
 @pytest.mark.parametrize(
-    ("words", "last", "attempts", "maybe_applied", "asked"),
+    ("words", "last", "attempts", "maybe_applied", "waits"),
     [
         ("200", 0, 1, False, []),
         ("500 200", 1, 2, True, [0.5]),
@@ -140,18 +140,18 @@ def script(
     ],
 )
 async def test_by_default_only_a_5xx_is_retried(
-    words: str, last: int, attempts: int, maybe_applied: bool, asked: list[float], rests: Rests
+    words: str, last: int, attempts: int, maybe_applied: bool, waits: list[float], rests: Rests
 ) -> None:
     call = script(words, rests.policy())
     tries = await call.run()
     assert tries.error is call.ends[last]
     assert (tries.attempts, tries.maybe_applied) == (attempts, maybe_applied)
     assert call.made == len(call.ends)
-    assert rests.asked == asked
+    assert rests.waits == waits
 
 
 @pytest.mark.parametrize(
-    ("words", "last", "attempts", "maybe_applied", "asked"),
+    ("words", "last", "attempts", "maybe_applied", "waits"),
     [
         ("429 200", 1, 2, False, [0.5]),
         ("429:7 429 200", 2, 3, False, [7.0, 1.0]),
@@ -179,14 +179,14 @@ async def test_by_default_only_a_5xx_is_retried(
     ],
 )
 async def test_by_request_more_is_retried(
-    words: str, last: int, attempts: int, maybe_applied: bool, asked: list[float], rests: Rests
+    words: str, last: int, attempts: int, maybe_applied: bool, waits: list[float], rests: Rests
 ) -> None:
     call = script(words, rests.policy(**EVERYTHING))
     tries = await call.run()
     assert tries.error is call.ends[last]
     assert (tries.attempts, tries.maybe_applied) == (attempts, maybe_applied)
     assert call.made == len(call.ends)
-    assert rests.asked == asked
+    assert rests.waits == waits
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,12 @@ async def test_max_attempts_counts_the_first_try(
     tries = await call.run()
     assert (tries.attempts, call.made) == (attempts, attempts)
     assert tries.error is call.ends[attempts - 1]
-    assert rests.asked == [0.5, 1.0, 2.0, 4.0][: attempts - 1]
+    assert rests.waits == [0.5, 1.0, 2.0, 4.0][: attempts - 1]
     assert budget.tokens == 100 - (attempts - 1)
 
 
 @pytest.mark.parametrize(
-    ("words", "left", "asked"),
+    ("words", "left", "waits"),
     [
         ("500 200", 0.5, []),
         ("500 200", 0.4, []),
@@ -246,26 +246,26 @@ async def test_max_attempts_counts_the_first_try(
     ],
 )
 async def test_no_sleep_goes_past_the_time_left(
-    words: str, left: float, asked: list[float], rests: Rests
+    words: str, left: float, waits: list[float], rests: Rests
 ) -> None:
     budget = RetryBudget()
     call = script(words, rests.policy(), budget, seconds_left=lambda: left)
     tries = await call.run()
-    assert rests.asked == asked
-    assert tries.error is call.ends[len(asked)]
+    assert rests.waits == waits
+    assert tries.error is call.ends[len(waits)]
     succeeded = tries.error is None
-    assert budget.tokens == min(100, 100 - len(asked) + succeeded)
+    assert budget.tokens == min(100, 100 - len(waits) + succeeded)
 
 
-async def test_the_time_left_is_asked_anew_before_each_retry(rests: Rests) -> None:
+async def test_the_time_left_is_read_before_each_retry(rests: Rests) -> None:
     left = iter([10.0, 0.7])
     call = script("500 500 200", rests.policy(), seconds_left=lambda: next(left))
     assert (await call.run()).attempts == 2
-    assert rests.asked == [0.5]
+    assert rests.waits == [0.5]
 
 
 def spent(fifths: int) -> RetryBudget:
-    """A budget with so many fifths of a token left."""
+    """Returns a budget with this number of fifths of a token left."""
     budget = RetryBudget()
     for _ in range(100):
         assert budget.take()
@@ -285,14 +285,14 @@ async def test_an_empty_budget_ends_the_call_now_with_its_error(
     call = script("500 500 500", rests.policy(), budget)
     tries = await call.run()
     assert (tries.attempts, tries.error) == (attempts, call.ends[attempts - 1])
-    assert len(rests.asked) == attempts - 1
+    assert len(rests.waits) == attempts - 1
     assert budget.tokens == left
 
 
 async def test_an_empty_budget_delays_no_first_try(rests: Rests) -> None:
     budget = spent(0)
     tries = await script("200", rests.policy(), budget).run()
-    assert (tries.error, tries.attempts, rests.asked) == (None, 1, [])
+    assert (tries.error, tries.attempts, rests.waits) == (None, 1, [])
     assert budget.tokens == 0.2
 
 
@@ -378,7 +378,7 @@ async def test_two_calls_share_a_budget(rests: Rests) -> None:
     ),
     fifths=st.integers(0, 20),
 )
-async def test_whatever_happens_a_call_keeps_its_promises(
+async def test_any_script_keeps_the_promises_of_a_call(
     words: list[str], options: dict[str, Any], fifths: int
 ) -> None:
     rests, budget = Rests(), spent(fifths)
@@ -386,7 +386,7 @@ async def test_whatever_happens_a_call_keeps_its_promises(
     call = script(" ".join(words), policy, budget)
     tries = await call.run()
     made = call.ends[: call.made]
-    assert 1 <= call.made == len(rests.asked) + 1 <= policy.max_attempts
+    assert 1 <= call.made == len(rests.waits) + 1 <= policy.max_attempts
     assert tries.error in made
     assert all(policy.should_retry(end) for end in made[:-1])
     assert 0 <= budget.tokens <= 100
@@ -492,16 +492,16 @@ def test_a_delay_of_any_finite_length_is_taken(value: float) -> None:
     assert RetryPolicy(max_attempts=1).max_attempts == 1
 
 
-async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
+async def test_calls_that_share_a_policy_do_not_share_state() -> None:
     policy = RetryPolicy(max_attempts=6, random=lambda low, high: low)
     budget = RetryBudget()
-    asked: dict[int, list[float]] = {}
+    waits: dict[int, list[float]] = {}
 
     async def call(number: int) -> tuple[Script, Script]:
-        asked[number] = []
+        waits[number] = []
 
         async def rest(seconds: float) -> None:
-            asked[number].append(seconds)
+            waits[number].append(seconds)
             for _ in range(number % 7):
                 await asyncio.sleep(0)
 
@@ -517,7 +517,7 @@ async def test_calls_that_share_a_policy_mix_nothing_up() -> None:
         assert tries.error is one.ends[-1]
         assert tries.attempts == one.made == number % 3 + 1
         assert tries.maybe_applied is (number % 3 > 0)
-        assert asked[number] == [number + n / 10 for n in range(number % 3)]
+        assert waits[number] == [number + n / 10 for n in range(number % 3)]
     assert budget.tokens == 100 - sum(number % 3 for number in range(50))
 
 
@@ -543,10 +543,10 @@ async def test_what_an_attempt_raises_propagates_at_once(
         caught = error
     assert caught is thrown
     assert call.made == len(call.ends)
-    assert len(rests.asked) == call.made - 1
+    assert len(rests.waits) == call.made - 1
 
 
-async def test_a_cancelled_rest_propagates_at_once() -> None:
+async def test_a_cancelled_wait_propagates_at_once() -> None:
     resting = asyncio.Event()
 
     async def rest(seconds: float) -> None:
@@ -580,4 +580,4 @@ async def test_a_cancelled_retry_propagates_at_once(rests: Rests) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert rests.asked == [0.5]
+    assert rests.waits == [0.5]

@@ -1,4 +1,4 @@
-"""What exists while a client is open: budgets that are shared, and those that are not."""
+"""What the calls of an open client share: budgets, poller and resolver."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def test_single_calls_batches_and_lists_have_budgets_of_their_own() -> Non
             runtime = runtime_of(client)
             budgets = {
                 id(runtime.stops.context.budget),
-                id(runtime.make_stops().context.budget),
-                id(runtime.make_stops().context.budget),
+                id(runtime.make_stop_operation().context.budget),
+                id(runtime.make_stop_operation().context.budget),
                 id(runtime.lists._context.budget),
             }
     assert len(budgets) >= 3
@@ -32,6 +32,8 @@ async def test_all_confirmations_share_one_poller() -> None:
     with thor.installed():
         async with thor.client() as client:
             runtime = runtime_of(client)
-            first, second = (runtime.make_confirms(runtime.make_stops()) for _ in range(2))
+            first, second = (
+                runtime.make_confirm_operation(runtime.make_stop_operation()) for _ in range(2)
+            )
     assert first.poller is second.poller is runtime.poller
     assert first.resolver is second.resolver

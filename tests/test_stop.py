@@ -1,4 +1,4 @@
-"""One stop by itself: what it asks of dispatcher and transport, and the outcome that it returns."""
+"""One stop: its calls of dispatcher and transport, and the outcome that it returns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from thor_async._stop import RequestContext, StopOperation
 from thor_async._telemetry.emitter import EventEmitter
 
 
-def make_stops(
+def make_stop_operation(
     transport: FakeTransport, policy: RetryPolicy, key: ApiKey | None = None
 ) -> StopOperation:
     real: Any = transport
@@ -42,7 +42,7 @@ async def stop(
     command: StopCharge, reply: Reply, *, is_batch: bool = False, **settings: Any
 ) -> StopOutcome:
     policy = settings.pop("policy", None) or Rests().policy()
-    stops = make_stops(FakeTransport(reply), policy, settings.pop("key", None))
+    stops = make_stop_operation(FakeTransport(reply), policy, settings.pop("key", None))
     dispatcher = Dispatcher(PriorityLimiter(1), is_batch=is_batch)
     try:
         return await stops.run(dispatcher, 7, command, 30.0, **settings)
@@ -65,7 +65,7 @@ async def test_every_end_is_an_outcome_and_none_is_raised(command: StopCharge) -
     assert (lost.verdict, lost.maybe_applied) == (Verdict.INDETERMINATE, True)
 
 
-async def test_what_is_no_command_is_refused_by_its_place() -> None:
+async def test_an_item_that_is_no_command_is_refused_with_its_index() -> None:
     wrong: Any = {"chargebox": "A"}
     with pytest.raises(TypeError, match="command 7 must be a StopCharge, not a dict"):
         await stop(wrong, lambda *_: OK)
@@ -94,7 +94,7 @@ def test_elapsed_counts_from_the_time_that_is_given(command: StopCharge) -> None
     virtual_time.run(main)
 
 
-async def test_nothing_is_asked_past_not_after(rests: Rests) -> None:
+async def test_nothing_is_sent_past_not_after(rests: Rests) -> None:
     past = StopCharge("A", 1, TAG, not_after=datetime(2020, 1, 1, tzinfo=UTC))
     outcome = await stop(past, lambda *_: OK)
     assert isinstance(outcome.error, NotSentError)
@@ -119,7 +119,7 @@ async def test_a_key_function_that_fails_raises_from_a_single_call_only(
     assert outcome.error.reason == "gave_up"
 
 
-async def test_a_key_function_is_asked_for_each_try(command: StopCharge, rests: Rests) -> None:
+async def test_a_key_function_is_called_for_each_try(command: StopCharge, rests: Rests) -> None:
     keys = iter(["one", "two"])
     ends = iter([Answer(503), OK])
     outcome = await stop(
@@ -132,7 +132,7 @@ async def test_a_key_function_is_asked_for_each_try(command: StopCharge, rests: 
 def test_a_try_gets_what_is_left_of_the_call(command: StopCharge) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        stops = make_stops(FakeTransport(lambda *_: None), RetryPolicy())
+        stops = make_stop_operation(FakeTransport(lambda *_: None), RetryPolicy())
         dispatcher = Dispatcher(PriorityLimiter(1))
         for timeout, seconds in ((30.0, 10.0), (4.0, 4.0)):
             started = loop.time()
@@ -146,7 +146,7 @@ def test_a_try_gets_what_is_left_of_the_call(command: StopCharge) -> None:
 
 def test_an_abort_says_that_the_stop_was_cut_off(command: StopCharge) -> None:
     async def main() -> None:
-        stops = make_stops(FakeTransport(lambda *_: None), RetryPolicy())
+        stops = make_stop_operation(FakeTransport(lambda *_: None), RetryPolicy())
         dispatcher = Dispatcher(PriorityLimiter(1))
         stopping = asyncio.ensure_future(stops.run(dispatcher, 0, command, 30.0))
         await asyncio.sleep(1)
@@ -163,7 +163,7 @@ def test_a_cancelled_stop_gives_its_permit_back(command: StopCharge, is_batch: b
     async def main() -> None:
         limiter = PriorityLimiter(1)
         dispatcher = Dispatcher(limiter, is_batch=is_batch)
-        stops = make_stops(FakeTransport(lambda *_: None), RetryPolicy())
+        stops = make_stop_operation(FakeTransport(lambda *_: None), RetryPolicy())
         stopping = asyncio.ensure_future(stops.run(dispatcher, 0, command, 30.0))
         await asyncio.sleep(1)
         assert limiter.in_flight == 1
@@ -181,6 +181,6 @@ def test_a_cancelled_stop_gives_its_permit_back(command: StopCharge, is_batch: b
 
 
 async def test_no_repr_of_its_parts_shows_key_or_tag(command: StopCharge) -> None:
-    stops = make_stops(FakeTransport(lambda *_: OK), RetryPolicy())
+    stops = make_stop_operation(FakeTransport(lambda *_: OK), RetryPolicy())
     assert KEY not in repr(stops)
     assert TAG not in repr(stops)

@@ -381,7 +381,7 @@ async def test_a_batch_that_gave_up_says_so_even_when_nothing_was_left_to_pull()
     assert [o.verdict for o in outcomes] == [Verdict.REJECTED]
 
 
-async def test_workers_that_are_cancelled_from_outside_still_tell_what_they_sent() -> None:
+async def test_workers_that_are_cancelled_from_outside_keep_their_outcomes() -> None:
     thor = FakeTransport(lambda *_: None)
     with thor.installed():
         async with thor.client(max_in_flight=3) as client:
@@ -487,7 +487,7 @@ async def test_a_stream_may_be_the_input_of_a_batch() -> None:
                 await client.stop_many(relay())
 
 
-def test_leaving_early_cuts_and_tells_everything_that_was_pulled() -> None:
+def test_leaving_early_leaves_an_outcome_of_everything_that_was_pulled() -> None:
     thor = FakeTransport(lambda command, now: OK if command.connector == 1 else None)
     pulled: list[StopCharge] = []
     commands = [StopCharge(f"box-{n}", 1 + n % 3, "tag") for n in range(100)]
@@ -498,10 +498,10 @@ def test_leaving_early_cuts_and_tells_everything_that_was_pulled() -> None:
                 async with client.stop_stream(noted(pulled, iter(commands))) as stream:
                     read = [await anext(stream)]
                     await asyncio.sleep(1)
-                told = read + stream.unread
-                assert sorted(o.index for o in told) == list(range(len(pulled)))
+                outcomes = read + stream.unread
+                assert sorted(o.index for o in outcomes) == list(range(len(pulled)))
                 assert len(thor.requests) == len(pulled)
-                cut = [o for o in told if o.command.connector != 1]
+                cut = [o for o in outcomes if o.command.connector != 1]
                 assert len(cut) == 4
                 for outcome in cut:
                     assert type(outcome.error) is IndeterminateError
@@ -535,17 +535,17 @@ def test_cancelling_a_consumer_at_any_point_loses_no_command(seed: int) -> None:
             await asyncio.gather(task, return_exceptions=True)
 
     virtual_time.run(main)
-    told = read + (streams[0].unread if streams else [])
-    assert sorted(outcome.index for outcome in told) == list(range(len(pulled)))
+    outcomes = read + (streams[0].unread if streams else [])
+    assert sorted(outcome.index for outcome in outcomes) == list(range(len(pulled)))
     assert thor.in_flight == 0
-    for outcome in told:
+    for outcome in outcomes:
         sent = thor.sent[outcome.command.chargebox]
         assert (outcome.verdict is Verdict.NOT_SENT) == (sent == 0)
 
 
-def test_cancelled_again_while_it_is_left_it_still_tells_what_was_in_flight() -> None:
+def test_a_second_cancellation_loses_no_outcome_of_what_was_in_flight() -> None:
     thor = FakeTransport(lambda *_: None)
-    told: list[int] = []
+    outcomes: list[int] = []
 
     async def consume() -> None:
         async with thor.client(max_in_flight=4) as client:
@@ -554,7 +554,7 @@ def test_cancelled_again_while_it_is_left_it_still_tells_what_was_in_flight() ->
                 async with stream:
                     await anext(stream)
             finally:
-                told.extend(outcome.index for outcome in stream.unread)
+                outcomes.extend(outcome.index for outcome in stream.unread)
 
     async def main() -> None:
         with thor.installed():
@@ -567,7 +567,7 @@ def test_cancelled_again_while_it_is_left_it_still_tells_what_was_in_flight() ->
                 await task
 
     virtual_time.run(main)
-    assert sorted(told) == [0, 1, 2, 3]
+    assert sorted(outcomes) == [0, 1, 2, 3]
 
 
 def test_a_pull_that_waits_is_cut_when_the_stream_is_left() -> None:
@@ -587,7 +587,7 @@ def test_a_pull_that_waits_is_cut_when_the_stream_is_left() -> None:
     virtual_time.run(main)
 
 
-def test_closing_the_client_ends_a_batch_with_what_is_on_the_wire() -> None:
+def test_closing_the_client_ends_a_batch_after_what_is_in_flight() -> None:
     thor = FakeTransport(lambda *_: OK, 1.0)
 
     async def main() -> None:

@@ -18,8 +18,8 @@ import msgspec
 
 from . import _config
 from ._config import ClientConfig, Commands
-from ._confirm.ensure import EnsureOperation, ends_repeats
-from ._confirm.tracker import Confirmation, is_watched
+from ._confirm.ensure_stopped import EnsureOperation, is_final_rejection
+from ._confirm.tracker import Confirmation, is_worth_watching
 from ._dispatch.dispatcher import Dispatcher
 from ._dispatch.limiter import PriorityLimiter
 from ._errors import BatchGaveUp, NotSentError, ThorError
@@ -205,7 +205,7 @@ class ThorClient:
         outcomes: dict[int, StopOutcome] = {}
         try:
             listed = await _read_all(commands, dispatcher)
-            sent, places = _without_equals(listed)
+            sent, places = _deduplicate(listed)
             async with self._open_stream(runtime, sent, dispatcher, pin) as stream:
                 # The outcomes of the rest say that the batch gave up.
                 with contextlib.suppress(BatchGaveUp):
@@ -216,9 +216,9 @@ class ThorClient:
         for place, command in enumerate(sent):
             if place not in outcomes:
                 refusal = dispatcher.refusal()
-                outcomes[place] = runtime.stops.leave_out(command, place, refusal)
+                outcomes[place] = runtime.stops.report_unsent(command, place, refusal)
         return [
-            _answer_equal(outcomes[place], index, command)
+            _outcome_of_duplicate(outcomes[place], index, command)
             for index, (place, command) in enumerate(zip(places, listed, strict=True))
         ]
 
@@ -259,7 +259,7 @@ class ThorClient:
         """
         confirmation = await self._confirm_outcome(command, within, pin)
         outcome = confirmation.outcome
-        if outcome.error is not None and not is_watched(outcome):
+        if outcome.error is not None and not is_worth_watching(outcome):
             raise outcome.error
         return confirmation
 
@@ -280,7 +280,7 @@ class ThorClient:
         runtime = self._check_open()
         _config.check_batch(commands, within, give_up_after)
         run = partial(
-            runtime.make_confirms(runtime.make_stops()).confirm,
+            runtime.make_confirm_operation(runtime.make_stop_operation()).confirm,
             timeout=self._settings.timeout,
             within=within,
             pin=pin,
@@ -302,12 +302,16 @@ class ThorClient:
         """
         runtime = self._check_open()
         _config.check_seconds("within", within)
-        confirms = runtime.make_confirms(runtime.stops)
+        confirms = runtime.make_confirm_operation(runtime.stops)
         confirmation = await EnsureOperation(confirms).ensure(
             runtime.dispatcher, 0, command, self._settings.timeout, within
         )
         outcome = confirmation.outcome
-        if outcome.error is not None and confirmation.stops_sent <= 1 and ends_repeats(outcome):
+        if (
+            outcome.error is not None
+            and confirmation.stops_sent <= 1
+            and is_final_rejection(outcome)
+        ):
             raise outcome.error
         return confirmation
 
@@ -321,7 +325,7 @@ class ThorClient:
         """
         runtime = self._check_open()
         _config.check_batch(commands, within, give_up_after)
-        operation = EnsureOperation(runtime.make_confirms(runtime.make_stops()))
+        operation = EnsureOperation(runtime.make_confirm_operation(runtime.make_stop_operation()))
         run = partial(operation.ensure, timeout=self._settings.timeout, within=within)
         dispatcher = self._make_batch_dispatcher(give_up_after)
         return OutcomeStream(
@@ -364,7 +368,7 @@ class ThorClient:
             self._settings.timeout if timeout is None else _config.check_seconds("timeout", timeout)
         )
         if pin or getattr(command, "as_of", None) is not None:
-            confirms = runtime.make_confirms(runtime.stops)
+            confirms = runtime.make_confirm_operation(runtime.stops)
             return confirms.stop(runtime.dispatcher, 0, command, seconds, pin)
         return runtime.stops.run(runtime.dispatcher, 0, command, seconds)
 
@@ -374,7 +378,7 @@ class ThorClient:
         """As `stop_and_confirm`, but every outcome is returned. For the worker."""
         runtime = self._check_open()
         _config.check_seconds("within", within)
-        confirms = runtime.make_confirms(runtime.stops)
+        confirms = runtime.make_confirm_operation(runtime.stops)
         return confirms.confirm(runtime.dispatcher, 0, command, self._settings.timeout, within, pin)
 
     def _open_stream(
@@ -385,7 +389,7 @@ class ThorClient:
         pin: bool,
         within: float | None = None,
     ) -> StopStream:
-        stop = runtime.make_confirms(runtime.make_stops()).stop
+        stop = runtime.make_confirm_operation(runtime.make_stop_operation()).stop
         return OutcomeStream(
             commands,
             partial(stop, timeout=self._settings.timeout, pin=pin),
@@ -426,7 +430,7 @@ class ThorClient:
         return runtime
 
 
-def _without_equals(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int]]:
+def _deduplicate(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int]]:
     """Returns the commands without repeats, and for each given command its place among them.
 
     A second stop of the same charge could stop the next driver's.
@@ -443,7 +447,7 @@ def _without_equals(commands: list[StopCharge]) -> tuple[list[StopCharge], list[
     return sent, found
 
 
-def _answer_equal(outcome: StopOutcome, index: int, command: StopCharge) -> StopOutcome:
+def _outcome_of_duplicate(outcome: StopOutcome, index: int, command: StopCharge) -> StopOutcome:
     """Returns the outcome for an equal command at another index; keeps a pinned transaction."""
     if outcome.index == index:
         return outcome

@@ -103,7 +103,7 @@ class RetryBudget:
         self.is_full = self._fifths == self._CAPACITY
 
 
-class Attempts(Protocol):
+class RetriedRequest(Protocol):
     """What the retries of one request need of it."""
 
     @property
@@ -117,7 +117,7 @@ class Attempts(Protocol):
         """Waits between two tries."""
 
 
-def retry_loop(policy: RetryPolicy, budget: RetryBudget, attempts: Attempts) -> AsyncRetrying:
+def retry_loop(policy: RetryPolicy, budget: RetryBudget, attempts: RetriedRequest) -> AsyncRetrying:
     """Returns tenacity's loop for the tries of one request.
 
     Its attempt 1 is one that was already made. The result to set for each attempt is whether

@@ -6,9 +6,9 @@ import asyncio
 import os
 
 from ._config import ClientConfig
-from ._confirm.operation import ConfirmOperation
 from ._confirm.pinning import TransactionResolver
 from ._confirm.poller import RunningChargePoller
+from ._confirm.stop_and_confirm import ConfirmOperation
 from ._dispatch.dispatcher import Dispatcher
 from ._list_reader import ListReader
 from ._retry import RetryBudget
@@ -33,14 +33,14 @@ class ClientRuntime:
         )
         self.poller = RunningChargePoller(self.lists.running_charges_once, now=config.policy.now)
         self._resolver = TransactionResolver(self.poller, self.lists.chargeboxes)
-        self.stops = self.make_stops()
+        self.stops = self.make_stop_operation()
 
-    def make_stops(self) -> StopOperation:
+    def make_stop_operation(self) -> StopOperation:
         """Returns an operation for stops that share a new retry budget."""
         config = self._config
         return StopOperation(self._context(RetryBudget()), config.base_url, config.emitter)
 
-    def make_confirms(self, stops: StopOperation) -> ConfirmOperation:
+    def make_confirm_operation(self, stops: StopOperation) -> ConfirmOperation:
         """Returns an operation for stops that are pinned or watched, beginning now."""
         return ConfirmOperation(stops, self.poller, self._resolver, self.loop.time())
 

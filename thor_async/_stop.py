@@ -213,7 +213,7 @@ class StopOperation(msgspec.Struct, frozen=True):
             reporter.call_finished(outcome)
         return outcome
 
-    def leave_out(
+    def report_unsent(
         self, command: StopCharge, index: int, error: NotSentError, elapsed: float = 0.0
     ) -> StopOutcome:
         """Returns the outcome of a command for which no try was made, because of `error`."""

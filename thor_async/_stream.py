@@ -143,7 +143,7 @@ class OutcomeStream(Generic[C, R]):
                 self._work(), loop=asyncio.get_running_loop(), context=self._context.copy()
             )
             self._workers.add(worker)
-            worker.add_done_callback(self._leave)
+            worker.add_done_callback(self._on_worker_done)
 
     def _may_pull(self) -> bool:
         return not (
@@ -204,7 +204,7 @@ class OutcomeStream(Generic[C, R]):
             self._failure = failure
         return _NoCommand()
 
-    def _leave(self, worker: asyncio.Task[None]) -> None:
+    def _on_worker_done(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
         if worker.cancelled():
             self._dispatcher.stop("closed")

@@ -33,7 +33,7 @@ from thor_async._confirm.tracker import (
     REPLACED,
     RUNS,
     ChargeTracker,
-    is_watched,
+    is_worth_watching,
 )
 from thor_async._errors import Verdict
 
@@ -240,14 +240,14 @@ WATCHED: list[Callable[[], ThorError]] = [
 @pytest.mark.parametrize("error", WATCHED)
 def test_a_stop_that_may_have_worked_is_watched(error: Callable[[], ThorError]) -> None:
     said = outcome(error())
-    assert is_watched(said)
+    assert is_worth_watching(said)
     assert play([OURS], *PAST, [], [], answer=said).state == "stopped"
 
 
 @pytest.mark.parametrize("error", [ChargeboxNotFound, NotSentError])
 def test_a_stop_that_thor_did_not_take_is_not_watched(error: Callable[[], ThorError]) -> None:
     said = outcome(error())
-    assert not is_watched(said)
+    assert not is_worth_watching(said)
     confirmation = ChargeTracker(KNOWN, 0.0).conclude(said)
     assert (confirmation.state, confirmation.evidence) == ("unconfirmed", NOT_WATCHED)
 
@@ -324,8 +324,8 @@ def test_absences_around_a_charge_without_a_number_are_not_in_a_row() -> None:
 def test_a_snapshot_of_rows_in_disorder() -> None:
     snapshot = Snapshot(0, [charge(1)])
     snapshot.add([charge(2), charge(3), charge(4, "B")])
-    assert [listed.transaction for listed in snapshot.there("A", 1)] == [1, 2, 3]
-    assert list(snapshot.there("A", 2)) == []
+    assert [listed.transaction for listed in snapshot.charges_at("A", 1)] == [1, 2, 3]
+    assert list(snapshot.charges_at("A", 2)) == []
     assert snapshot.chargeboxes == {"A", "B"}
     assert snapshot.find("B", 4) == ListedCharge(4)
     assert snapshot.find("A", 4) is None

@@ -189,7 +189,7 @@ def test_an_unknown_word_is_the_code(body: bytes, code: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "said"),
+    ("body", "content_type", "text"),
     [
         (b'{"message": "no such box"}', "", "no such box"),
         (b'{"error": {"message": "no such box"}}', "application/json", "no such box"),
@@ -212,8 +212,10 @@ def test_an_unknown_word_is_the_code(body: bytes, code: str | None) -> None:
         (b"null", "", "4 bytes without a code"),
     ],
 )
-def test_the_message_says_what_came(body: bytes | None, content_type: str, said: str) -> None:
-    assert str(parse_error(body, 404, content_type)) == f"Thor answered 404: {said}"
+def test_the_message_has_the_text_of_the_answer(
+    body: bytes | None, content_type: str, text: str
+) -> None:
+    assert str(parse_error(body, 404, content_type)) == f"Thor answered 404: {text}"
 
 
 @pytest.mark.parametrize(("length", "kept"), [(199, 199), (200, 200), (201, 200), (60_000, 200)])
@@ -339,7 +341,7 @@ def test_retry_after_is_seconds_or_a_date_or_ignored(value: str, seconds: float 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="no time zones here")
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Lima"])
-def test_a_date_without_a_zone_is_utc_wherever_we_are(
+def test_a_date_without_a_zone_is_utc_in_any_local_zone(
     zone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
@@ -365,15 +367,15 @@ def test_the_error_has_the_retry_after(status: int) -> None:
 @given(seconds=st.integers(-(10**8), 10**8), fraction=st.floats(0, 1, exclude_max=True))
 def test_a_date_gives_the_seconds_from_now(seconds: int, fraction: float) -> None:
     date = datetime(1994, 11, 6, 8, 49, 37) + timedelta(seconds=seconds)  # noqa: DTZ001
-    told = parse_retry_after(date.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW + fraction)
-    assert told == pytest.approx(max(0.0, seconds - fraction))
+    found = parse_retry_after(date.strftime("%a, %d %b %Y %H:%M:%S GMT"), NOW + fraction)
+    assert found == pytest.approx(max(0.0, seconds - fraction))
 
 
 @properties
 @given(st.text() | st.from_regex(r"(Mon|Sun|Sat)[, ][0-9A-Za-z:+., -]{0,40}", fullmatch=True))
 def test_any_retry_after_is_seconds_or_nothing(value: str) -> None:
-    told = parse_retry_after(value, NOW)
-    assert told is None or 0 <= told < 10**12
+    found = parse_retry_after(value, NOW)
+    assert found is None or 0 <= found < 10**12
 
 
 def test_a_gateways_word_for_a_wrong_path_names_the_cure() -> None:

@@ -10,14 +10,14 @@ from thor_async._protocol.http_messages import ANSWER_LIMIT, Answer
 from thor_async._protocol.stop import build_stop_request
 
 
-def test_the_wire_has_its_address_and_limit() -> None:
+def test_answers_are_read_to_64_kib() -> None:
     assert ANSWER_LIMIT == 64 * 1024
 
 
 def test_a_request_shows_nothing_of_its_body() -> None:
-    asked = build_stop_request("http://thor/api", StopCharge("box", 1, TAG))
-    assert repr(asked) == str(asked) == f"Request(POST {asked.url})"
+    request = build_stop_request("http://thor/api", StopCharge("box", 1, TAG))
+    assert repr(request) == str(request) == f"Request(POST {request.url})"
 
 
-def test_an_answer_without_more_did_not_arrive_whole() -> None:
+def test_an_answer_without_a_body_did_not_arrive_whole() -> None:
     assert Answer(200) == Answer(200, None, "", None)

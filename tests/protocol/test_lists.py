@@ -152,7 +152,7 @@ def one_box(item: object) -> Chargebox:
     return chargebox
 
 
-# What a list says
+# Parsing a list
 
 
 def test_a_running_charge() -> None:
@@ -284,7 +284,7 @@ def test_several_odd_fields_of_one_row() -> None:
     )
 
 
-def test_an_empty_list_is_one() -> None:
+def test_an_empty_list_is_a_list() -> None:
     assert reading(running()) == []
     assert looking(b"[]") == []
 
@@ -305,7 +305,7 @@ BAD_ITEMS: list[Any] = [
 
 
 @pytest.mark.parametrize("item", BAD_ITEMS)
-def test_one_bad_item_makes_it_no_list(item: object) -> None:
+def test_one_bad_charge_makes_it_no_list(item: object) -> None:
     error = reading(running(ITEM, item))
     assert type(error) is UnexpectedResponse
     assert str(error) == "the list of running charges is not as Thor documents it"
@@ -350,7 +350,7 @@ def test_a_polled_list_is_without_user_and_payment() -> None:
     assert whole(decode_polled_rows(rows)) == [expected, unnumbered]
 
 
-def test_rows_cost_the_garbage_collector_nothing() -> None:
+def test_the_garbage_collector_does_not_track_rows() -> None:
     """A collection that looks at 100,000 of them would hold the event loop."""
     assert not gc.is_tracked(one(ITEM))
     assert not gc.is_tracked(one_box(LISTED))
@@ -429,7 +429,7 @@ def test_any_bytes_with_any_status_are_a_list_or_an_error(status: int, body: byt
 
 
 def check_error(error: ThorError) -> None:
-    """It speaks of no command, in one line, and survives a pickle."""
+    """Checks that the error has no command, is one line, and can be pickled."""
     assert error.command is None
     assert str(error) == error.message
     assert error.message
@@ -502,8 +502,8 @@ async def test_the_lists_of_the_emulator(emulator: ThorEmulator) -> None:
         assert await thor.running_charges("B") == [charges[1]]
         assert await thor.running_charges("C") == []
         boxes = await thor.chargeboxes()
-    told = [(c.chargebox, c.connector, c.transaction, c.id_tag, c.type) for c in charges]
-    assert told == [("A", 2, 7, TAG, "local"), ("B", 1, 8, None, "api")]
+    rows = [(c.chargebox, c.connector, c.transaction, c.id_tag, c.type) for c in charges]
+    assert rows == [("A", 2, 7, TAG, "local"), ("B", 1, 8, None, "api")]
     assert [(b.id, b.alias, b.connected, b.occupied_connectors) for b in boxes] == [
         ("A", "Chargebox A", True, (2,)),
         ("B", "Chargebox B", False, (1,)),
@@ -595,12 +595,12 @@ async def test_5xx_is_retried(ask: Ask, status: int, rests: Rests, origin: Recor
         error = await error_of(thor, ask)
     assert type(error) is ServerError
     assert (error.status, error.attempts, len(origin.requests)) == (status, 3, 3)
-    assert rests.asked == [0.5, 1.0]
+    assert rests.waits == [0.5, 1.0]
 
 
 async def test_a_list_after_two_500(rests: Rests, origin: Recorder) -> None:
-    said = iter([answer(500, b'"InternalServerError"'), answer(503), answer(200, running(ITEM))])
-    origin.reply = lambda _: next(said)
+    replies = iter([answer(500, b'"InternalServerError"'), answer(503), answer(200, running(ITEM))])
+    origin.reply = lambda _: next(replies)
     async with thor_at(origin.url, retry=rests.policy()) as thor:
         assert await thor.running_charges() == [CHARGE]
 
@@ -614,24 +614,24 @@ REFUSED = {
 
 
 @every_ask
-@pytest.mark.parametrize(("said", "expected"), REFUSED.items())
+@pytest.mark.parametrize(("refusal", "expected"), REFUSED.items())
 async def test_4xx_is_not_retried(
-    ask: Ask, said: Any, expected: type[ThorError], rests: Rests, origin: Recorder
+    ask: Ask, refusal: Any, expected: type[ThorError], rests: Rests, origin: Recorder
 ) -> None:
-    origin.reply = lambda _: answer(*said, "Retry-After: 7")
+    origin.reply = lambda _: answer(*refusal, "Retry-After: 7")
     async with thor_at(origin.url, retry=rests.policy()) as thor:
         error = await error_of(thor, ask)
     assert type(error) is expected
-    assert (error.status, error.attempts, error.retry_after) == (said[0], 1, 7.0)
+    assert (error.status, error.attempts, error.retry_after) == (refusal[0], 1, 7.0)
     assert len(origin.requests) == 1
 
 
 async def test_429_is_retried_on_request(rests: Rests, origin: Recorder) -> None:
-    said = iter([answer(429, b"", "Retry-After: 7"), answer(200, running())])
-    origin.reply = lambda _: next(said)
+    replies = iter([answer(429, b"", "Retry-After: 7"), answer(200, running())])
+    origin.reply = lambda _: next(replies)
     async with thor_at(origin.url, retry=rests.policy(retry_throttled=True)) as thor:
         assert await thor.running_charges() == []
-    assert rests.asked == [7.0]
+    assert rests.waits == [7.0]
 
 
 async def test_an_internal_error_keeps_its_name(origin: Recorder, rests: Rests) -> None:
@@ -705,7 +705,7 @@ async def test_a_connection_that_drops_before_the_answer() -> None:
         assert type(await error_of(thor)) is ConnectionLost
 
 
-async def test_the_lies_of_a_list_that_can_be_seen(emulator: ThorEmulator) -> None:
+async def test_a_list_that_is_seen_to_be_wrong_is_an_error(emulator: ThorEmulator) -> None:
     emulator.start_charge("A", 1)
     async with thor_at(emulator.base_url) as thor:
         for lie in (Lists(cut=1.0), Lists(broken=1.0)):
@@ -771,13 +771,13 @@ async def test_a_list_without_an_end_costs_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize("status", [302, 403, 500])
-async def test_an_error_costs_no_more_than_that_of_a_stop(status: int) -> None:
+async def test_an_error_body_is_read_to_the_limit_of_a_stop(status: int) -> None:
     expected = {302: UnexpectedResponse, 403: AccountError, 500: ServerError}[status]
     script: Script = [read, b"HTTP/1.1 %d X\r\n\r\n" % status, flood(b" " * ANSWER_LIMIT, 200)]
     assert await memory_of(script, expected) < 2_000_000
 
 
-# When it may be asked
+# When a list can be read
 
 
 @every_ask

@@ -72,8 +72,8 @@ def test_a_start(mode: str) -> None:
 
 
 def test_a_start_that_was_refused() -> None:
-    said = body(START, accepted=False, transaction_id=0)
-    assert StartNotification.parse(said) == StartNotification(
+    refused = body(START, accepted=False, transaction_id=0)
+    assert StartNotification.parse(refused) == StartNotification(
         chargebox="A", connector=2, accepted=False, id_tag=TAG, transaction=None, mode="remote"
     )
 
@@ -109,7 +109,7 @@ def test_an_unlocked_connector(accepted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "energy"),
+    ("fields", "energy"),
     [
         ({"kwh": 1.5}, 1500.0),
         ({"energy": 1500}, 1500.0),
@@ -118,9 +118,9 @@ def test_an_unlocked_connector(accepted: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("shape", [END, REFUSAL], ids=["end", "refusal"])
-def test_energy_is_in_wh_whichever_key_tells_it(shape: Any, said: Any, energy: float) -> None:
+def test_energy_is_in_wh_under_either_key(shape: Any, fields: Any, energy: float) -> None:
     rest = {name: value for name, value in shape.items() if name not in ("kwh", "energy")}
-    assert StopNotification.parse(body(rest, **said)).energy == energy
+    assert StopNotification.parse(body(rest, **fields)).energy == energy
 
 
 @pytest.mark.parametrize("changes", [{"transaction_id": 0}, {"accepted": False}])
@@ -131,32 +131,32 @@ def test_an_end_that_proves_nothing(changes: Any) -> None:
 
 @pytest.mark.parametrize("shape", [START, END, REFUSAL, UNLOCKED])
 def test_str_and_bytes_and_more_than_is_known(shape: dict[str, Any]) -> None:
-    said = body(shape)
-    parsed = parse_notification(said)
+    text = body(shape)
+    parsed = parse_notification(text)
     assert type(parsed) is (StartNotification if shape is START else StopNotification)
-    assert parse_notification(said.decode()) == parsed
+    assert parse_notification(text.decode()) == parsed
     assert parse_notification(body(shape, soc=80, version={"a": [None]})) == parsed
 
 
 @pytest.mark.parametrize("name", ["id", "transaction_id", "mode"])
 def test_a_missing_field_of_a_start_is_none(name: str) -> None:
-    told = StartNotification.parse(body(START, **{name: None}))
+    start = StartNotification.parse(body(START, **{name: None}))
     names = {"id": "id_tag", "transaction_id": "transaction"}
-    assert getattr(told, names.get(name, name)) is None
-    assert told == StartNotification.parse(body({k: v for k, v in START.items() if k != name}))
+    assert getattr(start, names.get(name, name)) is None
+    assert start == StartNotification.parse(body({k: v for k, v in START.items() if k != name}))
 
 
 @pytest.mark.parametrize("shape", [START, END, REFUSAL])
 def test_neither_tag_nor_payment_is_shown(shape: dict[str, Any]) -> None:
-    told = parse_notification(body(shape, payment="card-4242"))
-    for text in (repr(told), str(told), f"{[told]}", str(told.__rich_repr__())):
+    parsed = parse_notification(body(shape, payment="card-4242"))
+    for text in (repr(parsed), str(parsed), f"{[parsed]}", str(parsed.__rich_repr__())):
         assert "connector" in text
         assert TAG not in text
         assert "card-4242" not in text
-    assert pickle.loads(pickle.dumps(told)) == told
+    assert pickle.loads(pickle.dumps(parsed)) == parsed
 
 
-# What is none
+# Bodies that are no notification
 
 
 MALFORMED: list[Any] = [
@@ -209,9 +209,9 @@ PARSERS: list[Callable[[Any], Notification]] = [
 ]
 
 
-def check_refused(said: Any, parse: Callable[[Any], Notification]) -> None:
+def check_refused(given: Any, parse: Callable[[Any], Notification]) -> None:
     with pytest.raises(ValueError, match=r"^not a \w*\s?notification|^\w+ must") as refused:
-        parse(said)
+        parse(given)
     text = shown(refused.value)
     assert TAG not in text
     assert len(str(refused.value)) < 600
@@ -220,9 +220,9 @@ def check_refused(said: Any, parse: Callable[[Any], Notification]) -> None:
 
 
 @pytest.mark.parametrize("parse", PARSERS)
-@pytest.mark.parametrize("said", MALFORMED, ids=range(len(MALFORMED)))
-def test_malformed(said: Any, parse: Callable[[Any], Notification]) -> None:
-    check_refused(said, parse)
+@pytest.mark.parametrize("given", MALFORMED, ids=range(len(MALFORMED)))
+def test_malformed(given: Any, parse: Callable[[Any], Notification]) -> None:
+    check_refused(given, parse)
 
 
 @pytest.mark.parametrize("changes", WRONG, ids=range(len(WRONG)))
@@ -263,10 +263,10 @@ NEAR = st.fixed_dictionaries(
 
 
 @given(st.binary() | st.text() | NEAR.map(body) | ODD)
-def test_anything_is_a_notification_or_a_value_error(said: Any) -> None:
+def test_anything_is_a_notification_or_a_value_error(given: Any) -> None:
     refusal: ValueError | None = None
     try:
-        text = repr(parse_notification(said))
+        text = repr(parse_notification(given))
     except ValueError as error:
         refusal = error
     if refusal is not None:
@@ -311,7 +311,7 @@ def test_a_start_that_cannot_be_stopped(changes: Any, why: str) -> None:
 def listen(thor: ThorEmulator, **options: Any) -> list[Notification]:
     heard: list[Notification] = []
     thor.notifications = Notifications(
-        lambda said: heard.append(parse_notification(said)), **options
+        lambda text: heard.append(parse_notification(text)), **options
     )
     return heard
 
@@ -324,10 +324,10 @@ async def test_the_emulators_starts(thor: ThorEmulator, client: Client) -> None:
         for connector, mode in enumerate(("local", "remote", "api"), 1)
     ]
     await asyncio.sleep(1)
-    commands = [told.stop_command() for told in heard if isinstance(told, StartNotification)]
+    commands = [one.stop_command() for one in heard if isinstance(one, StartNotification)]
     expected = [StopCharge(c.chargebox, c.connector, c.id_tag, c.transaction) for c in charges]
     assert commands == [command for command in expected for _ in range(2)]
-    assert [told.mode for told in heard[::2] if isinstance(told, StartNotification)] == [
+    assert [one.mode for one in heard[::2] if isinstance(one, StartNotification)] == [
         "local",
         "remote",
         "api",
@@ -339,9 +339,9 @@ async def test_the_emulators_refused_start(thor: ThorEmulator, client: Client) -
     heard = listen(thor)
     thor.refuse_start("A", 1, TAG)
     await asyncio.sleep(1)
-    (told,) = heard
-    assert isinstance(told, StartNotification)
-    assert (told.accepted, told.id_tag, told.transaction) == (False, TAG, None)
+    (start,) = heard
+    assert isinstance(start, StartNotification)
+    assert (start.accepted, start.id_tag, start.transaction) == (False, TAG, None)
 
 
 @under_virtual_time
@@ -355,9 +355,9 @@ async def test_the_emulators_stops(thor: ThorEmulator, client: Client) -> None:
     await client.ask("POST", "charges/stop", json=stop)
     thor.unlock("unlocked", 1)
     await asyncio.sleep(1)
-    stops = {told.chargebox: told for told in heard if isinstance(told, StopNotification)}
-    told = {name: (s.is_end, s.is_refusal, s.unlocked, s.transaction) for name, s in stops.items()}
-    assert told == {
+    stops = {one.chargebox: one for one in heard if isinstance(one, StopNotification)}
+    found = {name: (s.is_end, s.is_refusal, s.unlocked, s.transaction) for name, s in stops.items()}
+    assert found == {
         "ended": (True, False, False, 7),
         "stubborn": (False, True, False, None),
         "unlocked": (False, False, True, None),
@@ -366,23 +366,23 @@ async def test_the_emulators_stops(thor: ThorEmulator, client: Client) -> None:
     assert set(thor.ledger.refused) == {8}
 
 
-# The client's ear
+# Passing one to the client
 
 
 @pytest.mark.parametrize("shape", [START, END, REFUSAL, UNLOCKED])
 async def test_notify_returns_the_notification(shape: dict[str, Any]) -> None:
     async with ThorClient(KEY, base_url="http://127.0.0.1:1") as thor:
-        for said in (body(shape), body(shape).decode()):
-            for _ in range(2):  # a doubled one is harmless, and so is one that nobody waits for
-                assert thor.notify(said) == parse_notification(said)
+        for text in (body(shape), body(shape).decode()):
+            for _ in range(2):  # a repeated one is harmless, and so is one without a waiter
+                assert thor.notify(text) == parse_notification(text)
 
 
 @pytest.mark.parametrize(
-    "said", [*MALFORMED, body(START, connector=0)], ids=range(len(MALFORMED) + 1)
+    "given", [*MALFORMED, body(START, connector=0)], ids=range(len(MALFORMED) + 1)
 )
-async def test_notify_refuses_other_bodies(said: Any) -> None:
+async def test_notify_refuses_other_bodies(given: Any) -> None:
     async with ThorClient(KEY, base_url="http://127.0.0.1:1") as thor:
-        check_refused(said, thor.notify)
+        check_refused(given, thor.notify)
 
 
 async def test_notify_needs_an_open_client() -> None:

@@ -10,7 +10,7 @@ from thor_async._protocol.sanitize import sanitize
 
 
 @pytest.mark.parametrize(
-    ("text", "fit"),
+    ("text", "expected"),
     [
         ("plain", "plain"),
         ("", ""),
@@ -23,8 +23,8 @@ from thor_async._protocol.sanitize import sanitize
         (KEY * 100 + "end", "***" * 66 + "**"),
     ],
 )
-def test_shown_text_is_harmless(text: str, fit: str) -> None:
-    assert sanitize(text, SECRETS) == fit
+def test_controls_are_escaped_and_secrets_masked(text: str, expected: str) -> None:
+    assert sanitize(text, SECRETS) == expected
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ properties = settings(deadline=None, derandomize=True, max_examples=500)
     ],
 )
 def test_a_stop_has_the_wires_fields_and_none_of_ours(command: StopCharge, body: bytes) -> None:
-    asked = build_stop_request("http://thor/api", command)
-    assert asked == Request("POST", "http://thor/api/charges/stop", body, ANSWER_LIMIT)
+    request = build_stop_request("http://thor/api", command)
+    assert request == Request("POST", "http://thor/api/charges/stop", body, ANSWER_LIMIT)
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,13 @@ async def lines(
 async def test_one_line_for_each_retry_and_one_for_the_final_failure(
     command: StopCharge, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = await lines(
+    logged = await lines(
         caplog, logging.INFO, command, lambda *_: thor_says("InternalServerError", 500)
     )
-    assert [level for level, _ in told] == [logging.INFO, logging.INFO, logging.WARNING]
-    assert told[0][1] == f"retry: {WHERE} attempt=1 {INTERNAL} wait=0.500"
-    assert told[1][1] == f"retry: {WHERE} attempt=2 {INTERNAL} wait=1.000"
-    start, _, end = told[2][1].partition(" elapsed=")
+    assert [level for level, _ in logged] == [logging.INFO, logging.INFO, logging.WARNING]
+    assert logged[0][1] == f"retry: {WHERE} attempt=1 {INTERNAL} wait=0.500"
+    assert logged[1][1] == f"retry: {WHERE} attempt=2 {INTERNAL} wait=1.000"
+    start, _, end = logged[2][1].partition(" elapsed=")
     assert start == f"failed: {WHERE} attempt=3 {INTERNAL} verdict=indeterminate next_step=resend"
     assert end.partition(": ")[2] == "Thor answered 500: InternalServerError"
 
@@ -58,17 +58,17 @@ async def test_a_success_is_silent_above_debug(
     command: StopCharge, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert not await lines(caplog, logging.INFO, command, lambda *_: OK)
-    told = await lines(caplog, logging.DEBUG, command, lambda *_: OK)
-    assert {level for level, _ in told} == {logging.DEBUG}
-    assert [line.partition(":")[0] for _, line in told] == ["attempt", "relayed"]
+    logged = await lines(caplog, logging.DEBUG, command, lambda *_: OK)
+    assert {level for level, _ in logged} == {logging.DEBUG}
+    assert [line.partition(":")[0] for _, line in logged] == ["attempt", "relayed"]
 
 
 async def test_a_retry_that_ended_well_leaves_only_its_own_line(
     command: StopCharge, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = iter([Answer(503), OK])
-    told = await lines(caplog, logging.INFO, command, lambda *_: next(answers))
-    assert [line.partition(":")[0] for _, line in told] == ["retry"]
+    logged = await lines(caplog, logging.INFO, command, lambda *_: next(answers))
+    assert [line.partition(":")[0] for _, line in logged] == ["retry"]
 
 
 async def test_what_is_below_the_level_is_not_written(
@@ -94,8 +94,8 @@ async def test_each_command_that_a_batch_leaves_has_its_line(
     with thor.installed():
         async with thor.client(max_in_flight=1) as client:
             await client.stop_many(fleet(10))
-    told = [r.getMessage() for r in caplog.records]
-    failed = [line.split()[1] for line in told if line.startswith("failed: ")]
+    logged = [r.getMessage() for r in caplog.records]
+    failed = [line.split()[1] for line in logged if line.startswith("failed: ")]
     assert failed == [f"chargebox='box-{n}'" for n in range(10)]
 
 

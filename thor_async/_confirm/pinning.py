@@ -48,7 +48,7 @@ class TransactionResolver:
             if snapshot is not self._latest:
                 self._latest = snapshot
                 self._known |= snapshot.chargeboxes
-            there = snapshot.there(command.chargebox, command.connector)
+            there = snapshot.charges_at(command.chargebox, command.connector)
             if there:
                 return _choose(command, there)
             if not await self.is_known(command.chargebox):

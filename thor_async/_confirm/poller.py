@@ -13,7 +13,7 @@ from typing import TypeVar
 from .._errors import ThorError
 from .._protocol.lists import RunningCharge
 from .._protocol.notifications import StopNotification
-from .faults import OwnFault, log_fault
+from .programming_errors import ProgrammingError, log_programming_error
 from .snapshot import Snapshot
 from .tracker import ChargeTracker
 
@@ -28,17 +28,17 @@ _CHUNK = 500
 
 T = TypeVar("T")
 
-Result = Snapshot | ThorError | OwnFault
+Result = Snapshot | ThorError | ProgrammingError
 Look = Callable[[], Awaitable[list[RunningCharge] | ThorError]]
 
 
-class _Waiter:
+class _TrackerSignals:
     """`settled` is set as soon as a tracker has its proof, or a fault; `changed` by each fact."""
 
     def __init__(self) -> None:
         self.settled = asyncio.Event()
         self.changed = asyncio.Event()
-        self.fault: OwnFault | None = None
+        self.fault: ProgrammingError | None = None
 
 
 class RunningChargePoller:
@@ -63,7 +63,7 @@ class RunningChargePoller:
         self._jitter = jitter
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._waiters: dict[ChargeTracker, _Waiter] = {}
+        self._waiters: dict[ChargeTracker, _TrackerSignals] = {}
         self._users = 0
         self._poll: asyncio.Task[None] | None = None
         self._is_looking = False
@@ -77,12 +77,12 @@ class RunningChargePoller:
     @contextlib.asynccontextmanager
     async def track(self, tracker: ChargeTracker) -> AsyncIterator[None]:
         """Hands all lists and notifications to the tracker while the block lasts."""
-        self._waiters[tracker] = _Waiter()
+        self._waiters[tracker] = _TrackerSignals()
         if not self._is_failing():
             self._interval = _SHORTEST
         if isinstance(self._latest, Snapshot) and self._latest_begin >= self._loop.time() - _FRESH:
             self._hand_over(tracker, tracker.observe, self._latest)
-        self._look_by(self._last_begin + _SHORTEST)
+        self._poll_by(self._last_begin + _SHORTEST)
         try:
             async with self._polling():
                 yield
@@ -101,10 +101,10 @@ class RunningChargePoller:
 
         Returns the error of a failed look; raises the programming error of one.
         """
-        latest = await self._wait_for_look(self._loop.time() - _FRESH)
-        if isinstance(latest, Snapshot) and not latest.there(chargebox, connector):
-            latest = await self._wait_for_look(since)
-        if isinstance(latest, OwnFault):
+        latest = await self._wait_for_list(self._loop.time() - _FRESH)
+        if isinstance(latest, Snapshot) and not latest.charges_at(chargebox, connector):
+            latest = await self._wait_for_list(since)
+        if isinstance(latest, ProgrammingError):
             latest.throw()
         return latest
 
@@ -114,7 +114,7 @@ class RunningChargePoller:
         The stop matters more: it is sent in any case, so nothing is raised here.
         """
         latest = await self._wait_briefly(self._loop.time() - _FRESH)
-        if isinstance(latest, Snapshot) and not latest.there(chargebox, connector):
+        if isinstance(latest, Snapshot) and not latest.charges_at(chargebox, connector):
             await self._wait_briefly(since)
 
     async def wait_until_settled(self, tracker: ChargeTracker, until: float) -> None:
@@ -132,10 +132,10 @@ class RunningChargePoller:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until + _AFTER_END):
                 if not waiter.settled.is_set():
-                    await self._wait_for_look(until - _SHORTEST)
+                    await self._wait_for_list(until - _SHORTEST)
         if waiter.fault is not None:
             waiter.fault.throw()
-        if tracker.state is None and isinstance(self._latest, OwnFault):
+        if tracker.state is None and isinstance(self._latest, ProgrammingError):
             self._latest.throw()
 
     async def wait_for_change(self, tracker: ChargeTracker, until: float) -> None:
@@ -151,7 +151,7 @@ class RunningChargePoller:
         if waiter.fault is not None:
             waiter.fault.throw()
 
-    async def _wait_for_look(self, since: float) -> Result:
+    async def _wait_for_list(self, since: float) -> Result:
         """Returns the result of a look that began at `since` or later.
 
         While the list fails and may not be asked for yet, returns its last failure at once.
@@ -160,7 +160,7 @@ class RunningChargePoller:
             while self._latest is None or self._latest_begin < since:
                 if self._latest is not None and self._is_backing_off():
                     break
-                self._look_by(max(self._loop.time(), since))
+                self._poll_by(max(self._loop.time(), since))
                 await self._arrived.wait()
             return self._latest
 
@@ -168,7 +168,7 @@ class RunningChargePoller:
         begin = self._last_begin if self._is_looking else max(self._loop.time(), self._not_before)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(begin + _BEFORE_STOP):
-                return await self._wait_for_look(since)
+                return await self._wait_for_list(since)
         return None
 
     def _is_failing(self) -> bool:
@@ -178,7 +178,7 @@ class RunningChargePoller:
         is_early = not self._is_looking and self._loop.time() < self._not_before
         return is_early and self._is_failing()
 
-    def _look_by(self, due: float) -> None:
+    def _poll_by(self, due: float) -> None:
         due = max(due, self._not_before)
         if due < self._due:
             self._due = due
@@ -208,7 +208,7 @@ class RunningChargePoller:
             pause = self._interval if self._is_failing() else _SHORTEST
             self._due = self._not_before = begin + pause
             self._is_looking = True
-            stretch, result = await self._take_look(begin)
+            stretch, result = await self._poll_once(begin)
             self._is_looking = False
             self._schedule(begin, stretch, result)
             self._publish(begin, result)
@@ -220,7 +220,7 @@ class RunningChargePoller:
                 async with asyncio.timeout_at(self._due):
                     await self._due_changed.wait()
 
-    async def _take_look(self, begin: float) -> tuple[float, Result]:
+    async def _poll_once(self, begin: float) -> tuple[float, Result]:
         """Returns the jitter of the next interval, and the result of one look."""
         stretch = 1.0
         try:
@@ -236,9 +236,9 @@ class RunningChargePoller:
                 raise
             # Else the look was cancelled from inside, and its callers would wait for ever.
             error = RuntimeError("a look at the running charges was cancelled")
-            return stretch, log_fault(error.with_traceback(cancelled.__traceback__))
+            return stretch, log_programming_error(error.with_traceback(cancelled.__traceback__))
         except Exception as fault:
-            return stretch, log_fault(fault)
+            return stretch, log_programming_error(fault)
 
     def _schedule(self, begin: float, stretch: float, result: Result) -> None:
         """Decides when the next look is due, and before which time none may begin."""
@@ -270,7 +270,7 @@ class RunningChargePoller:
             try:
                 method(fact)
             except Exception as fault:
-                waiter.fault = log_fault(fault)
+                waiter.fault = log_programming_error(fault)
         waiter.changed.set()
         if tracker.state is not None or waiter.fault is not None:
             waiter.settled.set()

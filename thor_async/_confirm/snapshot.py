@@ -51,7 +51,7 @@ class Snapshot:
                 self._running[charge.chargebox, charge.transaction] = listed
             self.chargeboxes.add(charge.chargebox)
 
-    def there(self, chargebox: str, connector: int) -> Sequence[ListedCharge]:
+    def charges_at(self, chargebox: str, connector: int) -> Sequence[ListedCharge]:
         """Returns the charges on that connector. More than one is a list in disorder."""
         return self._there.get((chargebox, connector), ())
 

@@ -75,7 +75,7 @@ class Confirmation(msgspec.Struct, frozen=True):
         )
 
 
-def is_watched(outcome: StopOutcome) -> bool:
+def is_worth_watching(outcome: StopOutcome) -> bool:
     """Whether the stop may have ended the charge, or the charge may have been over before."""
     watched = (NotInTransaction, WrongTransaction)
     return outcome.verdict in (Verdict.RELAYED, Verdict.INDETERMINATE) or isinstance(
@@ -160,9 +160,9 @@ class ChargeTracker:
 
     def observe(self, snapshot: Snapshot) -> None:
         """Takes the next complete list."""
-        there = snapshot.there(self._chargebox, self._connector)
+        there = snapshot.charges_at(self._chargebox, self._connector)
         if not (self._is_sent or self._is_given):
-            self._adopt(there)
+            self._take_from_list(there)
         number = self._transaction
         mine = None if number is None else snapshot.find(self._chargebox, number)
         is_shown = bool(there) if number is None else mine is not None
@@ -176,22 +176,22 @@ class ChargeTracker:
         if self._watched_from is None:
             self._shown = is_shown
         elif snapshot.begun > self._watched_from:
-            self._count(is_shown, others, snapshot.begun, self._watched_from)
+            self._count_absences(is_shown, others, snapshot.begun, self._watched_from)
             self._decide()
 
     def conclude(self, outcome: StopOutcome, stops_sent: int = 1) -> Confirmation:
         """Returns the proven state, else what the last lists show."""
         state, evidence = self.state, self._evidence
-        is_watched = self._watched_from is not None
-        if state is None and is_watched and self._shown and self._transaction is not None:
+        was_answered = self._watched_from is not None
+        if state is None and was_answered and self._shown and self._transaction is not None:
             state, evidence = "still_running", RUNS
         elif state is None and self._was_refused:
             state, evidence = "refused", REFUSAL
         elif state is None:
-            state, evidence = "unconfirmed", self._doubt()
+            state, evidence = "unconfirmed", self._why_unconfirmed()
         return Confirmation(state, evidence, outcome, stops_sent)
 
-    def _adopt(self, there: Sequence[ListedCharge]) -> None:
+    def _take_from_list(self, there: Sequence[ListedCharge]) -> None:
         """Takes the charge of a list for the one that is meant, if it can be no other."""
         self._was_seen = False
         self._transaction = None
@@ -209,7 +209,7 @@ class ChargeTracker:
             began = snapshot.begun - (snapshot.wall_time - mine.started)
             self._began_by = min(self._began_by, began + CLOCK_MARGIN)
 
-    def _count(
+    def _count_absences(
         self, is_shown: bool, others: Sequence[ListedCharge], begun: float, watched_from: float
     ) -> None:
         if not is_shown and any(charge.transaction is None for charge in others):
@@ -243,7 +243,7 @@ class ChargeTracker:
         if self.state is None:
             self.state, self._evidence = state, evidence
 
-    def _doubt(self) -> str:
+    def _why_unconfirmed(self) -> str:
         if self._watched_from is None:
             return NOT_WATCHED
         if self._saw_later_charge and not self._is_given:

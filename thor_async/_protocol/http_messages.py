@@ -1,4 +1,4 @@
-"""A request to Thor and its answer, as values."""
+"""A request to Thor, its headers with the API key, and its answer, as values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         """Leaves out the body, which contains an id_tag."""
         return f"Request({self.method} {self.url})"
+
+
+def build_headers(key: str) -> dict[str, str]:
+    """Returns the headers of every request; `key` is the API key."""
+    return {
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "X-Api-Key": key,
+    }
 
 
 class Answer(msgspec.Struct):

@@ -90,7 +90,7 @@ class Chargebox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timezone: str | None = None
 
 
-class _PolledCharge(msgspec.Struct, gc=False):
+class _PolledRow(msgspec.Struct, gc=False):
     chargebox: str
     connector: _Number
     id: _Number | None = None
@@ -100,7 +100,7 @@ class _PolledCharge(msgspec.Struct, gc=False):
     type: str | None = None
 
 
-class _ListedCharge(_PolledCharge, gc=False):
+class _RunningRow(_PolledRow, gc=False):
     user: Any = None
     payment: Any = None
 
@@ -124,8 +124,8 @@ class _RunningList(msgspec.Struct):
 
 _running_list = msgspec.json.Decoder(_RunningList)
 _chargebox_list = msgspec.json.Decoder(Rows)
-_charge_row = msgspec.json.Decoder(_ListedCharge)
-_polled_row = msgspec.json.Decoder(_PolledCharge)
+_charge_row = msgspec.json.Decoder(_RunningRow)
+_polled_row = msgspec.json.Decoder(_PolledRow)
 _chargebox_row = msgspec.json.Decoder(_ListedChargebox)
 
 
@@ -232,11 +232,11 @@ def _invalid_list(what: str, answer: Answer | None = None) -> UnexpectedResponse
     return UnexpectedResponse(f"the list of {what} {why}", status=200)
 
 
-def _charge_with_user(listed: _ListedCharge) -> RunningCharge:
+def _charge_with_user(listed: _RunningRow) -> RunningCharge:
     return _charge(listed, listed.user, listed.payment)
 
 
-def _charge(listed: _PolledCharge, user: Any = None, payment: Any = None) -> RunningCharge:
+def _charge(listed: _PolledRow, user: Any = None, payment: Any = None) -> RunningCharge:
     return RunningCharge(
         chargebox=listed.chargebox,
         connector=listed.connector,

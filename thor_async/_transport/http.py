@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
-from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request
+from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request, build_headers
 from .._protocol.sanitize import sanitize
 from .connections import NoConnectionError, session_parts
 from .deadlines import Deadlines
@@ -22,7 +22,6 @@ _CONNECT_AT_MOST = 5.0
 # None is a mock's: aioresponses gives its responses no version.
 _VERSIONS = (aiohttp.HttpVersion10, aiohttp.HttpVersion11, None)
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
 class Transport:
@@ -83,7 +82,7 @@ class Transport:
                     request.method,
                     request.url,
                     data=request.body,
-                    headers={**_HEADERS, "X-Api-Key": key},
+                    headers=build_headers(key),
                     timeout=self._timeout,
                     allow_redirects=False,
                     raise_for_status=False,

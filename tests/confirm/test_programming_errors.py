@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from tests.conftest import TAG
-from thor_async._confirm.faults import log_fault
+from thor_async._confirm.programming_errors import log_programming_error
 
 
 def make_error(text: str = TAG) -> Exception:
@@ -22,7 +22,7 @@ def make_error(text: str = TAG) -> Exception:
 def test_a_programming_error_is_logged_once_and_without_its_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    log_fault(make_error())
+    log_programming_error(make_error())
     [record] = [r for r in caplog.records if r.name == "thor_async"]
     assert record.levelno == logging.ERROR
     assert record.getMessage().startswith("the poll of running charges raised ValueError")
@@ -32,7 +32,7 @@ def test_a_programming_error_is_logged_once_and_without_its_text(
 
 def test_each_waiter_gets_the_same_exception_with_its_first_traceback() -> None:
     error = make_error()
-    fault = log_fault(error)
+    fault = log_programming_error(error)
     lengths = set()
     for _ in range(5):
         with pytest.raises(ValueError, match="invalid literal") as raised:

@@ -14,7 +14,7 @@ from .._models import StopCharge, StopOutcome
 from .._stop import StopOperation
 from .pinning import TransactionResolver
 from .poller import RunningChargePoller
-from .tracker import ChargeTracker, Confirmation, is_watched
+from .tracker import ChargeTracker, Confirmation, is_worth_watching
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         async with self.poller.track(tracker):
             # A list from before the stop shows which charge is meant. The stop does not wait long.
             look = self.poller.wait_before_stop(command.chargebox, command.connector, self.begun)
-            await run_guarded(dispatcher, dispatcher.wait(look, until))
+            await end_batch_on_failure(dispatcher, dispatcher.wait(look, until))
             pinned: StopCharge | StopOutcome = command
             if pin or command.as_of is not None:
                 end = min(until, dispatcher.until)
@@ -65,9 +65,9 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
             tracker.mark_sent()
             left = min(timeout, until - dispatcher.time())
             outcome = await self.stops.run(dispatcher, index, pinned, left, started)
-            if is_watched(outcome):
+            if is_worth_watching(outcome):
                 tracker.watch_from(dispatcher.time())
-                await run_guarded(
+                await end_batch_on_failure(
                     dispatcher,
                     dispatcher.run_unpermitted(
                         lambda: self.poller.wait_until_settled(tracker, until)
@@ -100,14 +100,14 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         if command.transaction is not None:
             return command
         find = self.resolver.find(command, self.begun)
-        found = await run_guarded(dispatcher, dispatcher.wait(find, until))
+        found = await end_batch_on_failure(dispatcher, dispatcher.wait(find, until))
         if isinstance(found, StopCharge):
             return found
         error = found or dispatcher.refusal()
-        return self.stops.leave_out(command, index, error, dispatcher.time() - started)
+        return self.stops.report_unsent(command, index, error, dispatcher.time() - started)
 
 
-async def run_guarded(dispatcher: Dispatcher, work: Awaitable[T]) -> T | None:
+async def end_batch_on_failure(dispatcher: Dispatcher, work: Awaitable[T]) -> T | None:
     """Returns its result; None if it fails in a batch, whose other outcomes must still come."""
     try:
         return await work

@@ -14,14 +14,14 @@ from .._errors import (
     WrongTransaction,
 )
 from .._models import StopCharge, StopOutcome
-from .operation import ConfirmOperation, run_guarded
-from .tracker import ChargeTracker, Confirmation, State, is_watched
+from .stop_and_confirm import ConfirmOperation, end_batch_on_failure
+from .tracker import ChargeTracker, Confirmation, State, is_worth_watching
 
 _FIRST_REPEAT, _LONGEST_REPEAT = 10.0, 60.0
 _NEXT_LIST = 10.0
 
 
-def ends_repeats(outcome: StopOutcome) -> bool:
+def is_final_rejection(outcome: StopOutcome) -> bool:
     """Whether every other stop would be rejected in the same way."""
     error = outcome.error
     passing = (NotInTransaction, TooManyRequests, WrongTransaction)
@@ -49,7 +49,7 @@ class EnsureOperation(msgspec.Struct, frozen=True):
             found = await self._find_transaction(dispatcher, command, tracker, until)
             if isinstance(found, NotSentError):
                 elapsed = dispatcher.time() - started
-                outcome = self.confirms.stops.leave_out(command, index, found, elapsed)
+                outcome = self.confirms.stops.report_unsent(command, index, found, elapsed)
                 state: State = "stopped" if found.reason == "not_running" else "unconfirmed"
                 return Confirmation(state, found.message, outcome, 0)
             return await self._repeat(dispatcher, index, found, tracker, timeout, started, until)
@@ -62,7 +62,7 @@ class EnsureOperation(msgspec.Struct, frozen=True):
             return command
         while True:
             find = self.confirms.resolver.find(command, self.confirms.begun)
-            found = await run_guarded(dispatcher, dispatcher.wait(find, until))
+            found = await end_batch_on_failure(dispatcher, dispatcher.wait(find, until))
             if isinstance(found, StopCharge):
                 return found
             error = found or dispatcher.refusal()
@@ -98,11 +98,11 @@ class EnsureOperation(msgspec.Struct, frozen=True):
                 left = min(timeout, until - now)
                 outcome = await stops.run(dispatcher, index, command, left, started)
                 sent += outcome.attempts > 0
-                if ends_repeats(outcome):
+                if is_final_rejection(outcome):
                     break
                 now = dispatcher.time()
                 due, delay = now + delay, min(delay * 2, _LONGEST_REPEAT)
-                if is_watched(outcome):
+                if is_worth_watching(outcome):
                     is_taken = True
                     tracker.watch_from(now)
             wake = due if due > now else now + _NEXT_LIST
@@ -110,13 +110,13 @@ class EnsureOperation(msgspec.Struct, frozen=True):
         if outcome is None:
             elapsed = dispatcher.time() - started
             error = _why_unsent(dispatcher, tracker)
-            outcome = stops.leave_out(command, index, error, elapsed)
+            outcome = stops.report_unsent(command, index, error, elapsed)
         return tracker.conclude(outcome, sent)
 
     async def _wait(self, dispatcher: Dispatcher, tracker: ChargeTracker, until: float) -> None:
         """Waits for the next list or notification without a permit."""
         poller = self.confirms.poller
-        await run_guarded(
+        await end_batch_on_failure(
             dispatcher,
             dispatcher.run_unpermitted(lambda: poller.wait_for_change(tracker, until)),
         )

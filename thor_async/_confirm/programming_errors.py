@@ -7,7 +7,7 @@ from typing import NoReturn
 from .._telemetry.logging import log_failure
 
 
-class OwnFault:
+class ProgrammingError:
     """The exception of a programming error. It may be raised to several waiters."""
 
     def __init__(self, error: Exception) -> None:
@@ -19,7 +19,7 @@ class OwnFault:
         raise self._error.with_traceback(self._traceback)
 
 
-def log_fault(error: Exception) -> OwnFault:
+def log_programming_error(error: Exception) -> ProgrammingError:
     """Logs a programming error, and returns it to be raised to each waiter."""
     log_failure("the poll of running charges", error)
-    return OwnFault(error)
+    return ProgrammingError(error)
