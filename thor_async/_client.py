@@ -440,7 +440,9 @@ def _deduplicate(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int
     found: list[int] = []
     for command in commands:
         charge = command.chargebox, command.connector, command.id_tag, command.transaction
-        place = places.setdefault((*charge, command.as_of), len(sent))
+        # Without a transaction, another time may mean another charge.
+        as_of = command.as_of if command.transaction is None else None
+        place = places.setdefault((*charge, as_of), len(sent))
         if place == len(sent):
             sent.append(command)
         found.append(place)

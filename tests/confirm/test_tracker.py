@@ -23,7 +23,7 @@ from thor_async import (
     ThorError,
     WrongTransaction,
 )
-from thor_async._confirm.snapshot import ListedCharge, Snapshot
+from thor_async._confirm.snapshot import Snapshot
 from thor_async._confirm.tracker import (
     GONE,
     LATER_CHARGE,
@@ -319,16 +319,6 @@ def test_absences_around_a_charge_without_a_number_are_not_in_a_row() -> None:
     assert tracker.state is None
     tracker.observe(Snapshot(80, []))
     assert tracker.state == "stopped"
-
-
-def test_a_snapshot_of_rows_in_disorder() -> None:
-    snapshot = Snapshot(0, [charge(1)])
-    snapshot.add([charge(2), charge(3), charge(4, "B")])
-    assert [listed.transaction for listed in snapshot.charges_at("A", 1)] == [1, 2, 3]
-    assert list(snapshot.charges_at("A", 2)) == []
-    assert snapshot.chargeboxes == {"A", "B"}
-    assert snapshot.find("B", 4) == ListedCharge(4)
-    assert snapshot.find("A", 4) is None
 
 
 def listed(
