@@ -86,7 +86,7 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> lis
         (BodyAppendingTransport, "write"),
         (_Guard, "get_buffer"),
         (_Guard, "buffer_updated"),
-        (_Guard, "shut"),
+        (_Guard, "expect_nothing"),
     ],
 )
 async def test_aiohttp_calls_once_what_is_overridden(
@@ -455,37 +455,37 @@ def test_an_open_guard_passes_everything_on(case: GuardCase) -> None:
 
 
 async def test_a_shut_guard_passes_no_bytes_on_and_aborts(case: GuardCase) -> None:
-    case.guard.shut()
+    case.guard.expect_nothing()
     case.receive(OK)
     assert case.log == []  # not at once
     await asyncio.sleep(0)
     assert case.log == ["abort"]
     assert case.handler.should_close
-    assert not case.guard.open()
+    assert not case.guard.expect_answer()
 
 
 def test_a_shut_guard_lets_an_end_close_the_transport(case: GuardCase) -> None:
-    case.guard.shut()
+    case.guard.expect_nothing()
     case.guard.eof_received()
     assert case.log == []
-    assert not case.guard.open()
+    assert not case.guard.expect_answer()
 
 
 def test_a_shut_guard_still_says_when_writing_may_go_on(case: GuardCase) -> None:
     """Otherwise aiohttp would wait for it for ever."""
     case.guard.pause_writing()
-    case.guard.shut()
+    case.guard.expect_nothing()
     case.guard.resume_writing()
     assert case.log == ["pause", "resume"]
-    assert case.guard.open()
+    assert case.guard.expect_answer()
 
 
 def test_a_guard_does_not_open_while_bytes_are_unsent(case: GuardCase) -> None:
-    case.guard.shut()
+    case.guard.expect_nothing()
     case.transport.unsent = 1
-    assert not case.guard.open()
+    assert not case.guard.expect_answer()
     case.transport.unsent = 0
-    assert case.guard.open()
+    assert case.guard.expect_answer()
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 13, 14, 100])
@@ -493,10 +493,10 @@ def test_a_guard_passes_an_answer_on_whatever_its_packets(case: GuardCase, size:
     for _ in range(2):
         packets = [OK[at : at + size] for at in range(0, len(OK), size)]
         case.receive(*packets)
-        case.guard.shut()
+        case.guard.expect_nothing()
         assert case.log == packets
         case.log.clear()
-        assert case.guard.open()
+        assert case.guard.expect_answer()
 
 
 @pytest.mark.parametrize("packets", [[b"\r\n\r\n" + OK], [b"\r", b"\n", b"\r\n" + OK]])
@@ -524,8 +524,8 @@ def test_a_guard_fails_an_answer_that_begins_with_no_status_line(
 
 def test_a_guard_checks_each_answer(case: GuardCase) -> None:
     case.receive(OK)
-    case.guard.shut()
-    assert case.guard.open()
+    case.guard.expect_nothing()
+    assert case.guard.expect_answer()
     case.receive(b"<html>")
     assert isinstance(case.log[-1], type)
 

@@ -77,7 +77,7 @@ class GuardedConnector(aiohttp.TCPConnector):
                 if transport is None or handler is None or handler.should_close:
                     connection.close()
                     raise NoConnectionError("closed, or spoken on, before it was used")
-                connection.add_callback(_Guard(transport, handler).shut)
+                connection.add_callback(_Guard(transport, handler).expect_nothing)
                 return connection
             if not guard.can_ask_kernel:
                 try:
@@ -85,8 +85,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 except BaseException:
                     connection.close()
                     raise
-            if guard.open():
-                connection.add_callback(guard.shut)
+            if guard.expect_answer():
+                connection.add_callback(guard.expect_nothing)
                 return connection
             connection.close()
         # Not inside `except`: aiohttp's errors hold the headers of the request, and so the key.
@@ -96,8 +96,8 @@ class GuardedConnector(aiohttp.TCPConnector):
 class _Guard(asyncio.BufferedProtocol):
     """Stands between a transport and aiohttp's protocol, its handler.
 
-    While open, it passes everything on. While shut, between two requests, whatever arrives closes
-    the connection. It is buffered, because otherwise asyncio allocates 256 KiB for each read, which
+    While it expects an answer, it passes everything on. Between two requests it expects nothing, and
+    whatever arrives closes the connection. It is buffered, because otherwise asyncio allocates 256 KiB for each read, which
     takes a tenth of a request's time.
     """
 
@@ -105,7 +105,7 @@ class _Guard(asyncio.BufferedProtocol):
         "_buffer",
         "_first_bytes",
         "_handler",
-        "_is_shut",
+        "_expects_nothing",
         "_transport",
         "_unread",
         "can_ask_kernel",
@@ -118,13 +118,13 @@ class _Guard(asyncio.BufferedProtocol):
         self._unread = _watch_unread(transport)
         # For bytes that a busy loop has not read yet.
         self.can_ask_kernel = self._unread is not None
-        self._is_shut = False
+        self._expects_nothing = False
         # Of the answer; None once they are known to begin a status line.
         self._first_bytes: bytes | None = b""
         transport.set_protocol(self)
 
-    def open(self) -> bool:
-        """Opens for the next answer; False if bytes have arrived, or have still to be sent."""
+    def expect_answer(self) -> bool:
+        """Expects the next answer; False if bytes have arrived, or have still to be sent."""
         if (
             self._transport.is_closing()
             # aiohttp releases a connection before it looks at the bytes behind an answer's end.
@@ -133,19 +133,19 @@ class _Guard(asyncio.BufferedProtocol):
             or (self._unread is not None and self._unread.poll(0))
         ):
             return False
-        self._is_shut = False
+        self._expects_nothing = False
         self._first_bytes = b""
         return True
 
-    def shut(self) -> None:
+    def expect_nothing(self) -> None:
         """Passes no more bytes on: aiohttp is about to release the connection."""
-        self._is_shut = True
+        self._expects_nothing = True
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._is_shut:
+        if self._expects_nothing:
             self._handler.force_close()
             # Not at once: TLS reads on while it closes, and fails if it is aborted meanwhile.
             asyncio.get_running_loop().call_soon(self._transport.abort)
@@ -170,13 +170,13 @@ class _Guard(asyncio.BufferedProtocol):
         self._first_bytes = first if rest else None
         if _STATUS_LINE.match(first + rest):
             return data
-        self._is_shut = True
+        self._expects_nothing = True
         self._handler.set_exception(BadStatusLine())
         return b""
 
     def eof_received(self) -> None:
         # The transport closes itself then.
-        if self._is_shut:
+        if self._expects_nothing:
             self._handler.force_close()
         else:
             self._handler.eof_received()
