@@ -96,16 +96,16 @@ class GuardedConnector(aiohttp.TCPConnector):
 class _Guard(asyncio.BufferedProtocol):
     """Stands between a transport and aiohttp's protocol, its handler.
 
-    While it expects an answer, it passes everything on. Between two requests it expects nothing, and
-    whatever arrives closes the connection. It is buffered, because otherwise asyncio allocates 256 KiB for each read, which
-    takes a tenth of a request's time.
+    While it expects an answer, it passes everything on. Between two requests it expects nothing,
+    and whatever arrives closes the connection. It is buffered, because otherwise asyncio allocates
+    256 KiB for each read, which takes a tenth of a request's time.
     """
 
     __slots__ = (
         "_buffer",
+        "_expects_nothing",
         "_first_bytes",
         "_handler",
-        "_expects_nothing",
         "_transport",
         "_unread",
         "can_ask_kernel",
