@@ -86,7 +86,7 @@ def replay(reply: Reply, count: int, workers: int, age: float = 0.0) -> Cost:
         async with transport.client(retry=policy, max_in_flight=IN_FLIGHT) as thor:
             subscribers = (broker.serve(thor, breaker, rng) for _ in range(IN_FLIGHT))
             await asyncio.gather(*subscribers)
-        breaker.shut()
+        breaker.disable()
 
     async def main() -> float:
         with transport.installed():

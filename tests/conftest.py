@@ -55,15 +55,15 @@ class Rests:
     """Makes policies whose waits take no time, and keeps the seconds of each wait."""
 
     def __init__(self) -> None:
-        self.asked: list[float] = []
-        self.most: list[float] = []
+        self.waits: list[float] = []
+        self.limits: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
-        self.asked.append(seconds)
+        self.waits.append(seconds)
         await asyncio.sleep(0)
 
     def random(self, low: float, high: float) -> float:
-        self.most.append(high)
+        self.limits.append(high)
         return high
 
     def policy(self, **settings: Any) -> RetryPolicy:

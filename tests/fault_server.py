@@ -77,7 +77,7 @@ class FaultServer:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     async def emptied(self) -> None:
-        """Waits until no client holds a connection."""
+        """Waits until no client has a connection."""
         while self._open:
             await asyncio.wait(self._open)
 
@@ -156,7 +156,7 @@ async def rst(line: Line) -> None:
 
 
 def deaf(seconds: float) -> Act:
-    """Reads nothing for that time."""
+    """Reads nothing for this time in seconds."""
 
     async def act(line: Line) -> None:
         transport = cast("asyncio.ReadTransport", line.writer.transport)

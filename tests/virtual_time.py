@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
-    """Runs it to its end under virtual time; nothing may be left behind."""
+    """Runs it to its end under virtual time, and checks that no task is left."""
 
     async def guarded() -> T:
         complaints: list[Any] = []
@@ -33,7 +33,7 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop that cannot get stuck before a time that is less than a tick of its clock away.
+    """Returns a loop that does not get stuck before a time less than a tick of its clock away.
 
     With floats such times arise, and aiohttp's server would wait for one for ever.
     """

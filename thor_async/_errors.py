@@ -113,7 +113,7 @@ class NotSentError(ThorError):
     """No request of this command reached Thor, for certain.
 
     `reason` is connect, dns, tls, timeout, closed, gave_up, expired, not_running or pin. `cause` is
-    the `ThorError` for which a batch gave up, or None.
+    the `ThorError` for which a batch gave up, or for which there is no running list; else None.
     """
 
     verdict = Verdict.NOT_SENT

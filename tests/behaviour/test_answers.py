@@ -57,18 +57,18 @@ Script = list[tuple[int, dict[str, Any]] | Exception]
 
 
 class Thor:
-    """Answers as it is told, in order, and keeps what it was asked."""
+    """Gives the scripted answers in order, and keeps the requests."""
 
     def __init__(self, mocked: aioresponses) -> None:
         self.mocked = mocked
 
-    def says(self, status: int, code: str | None = None, **more: Any) -> None:
+    def add_answer(self, status: int, code: str | None = None, **more: Any) -> None:
         if code is not None:
             more["payload"] = {"message": code}
         self.mocked.post(STOP, status=status, **more)
 
-    def follows(self, script: str) -> None:
-        """One answer for each word: a status, a status:Retry-After, a code, or `refused`."""
+    def add_answers(self, script: str) -> None:
+        """Adds an answer for each word: a status, a status:Retry-After, a code, or `refused`."""
         statuses = {error.__name__: status for status, error in DOCUMENTED}
         for word in script.split():
             status, _, retry_after = word.partition(":")
@@ -78,11 +78,11 @@ class Thor:
                 refusal = aiohttp.ClientConnectorError(key, OSError(111, "Connection refused"))
                 self.mocked.post(STOP, exception=refusal)
             elif word in statuses:
-                self.says(statuses[word], word)
+                self.add_answer(statuses[word], word)
             elif word == "500":
-                self.says(500, "InternalServerError")
+                self.add_answer(500, "InternalServerError")
             else:
-                self.says(int(status), headers=headers)
+                self.add_answer(int(status), headers=headers)
 
     @property
     def requests(self) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ async def test_each_documented_error_has_its_class_and_its_requests(
     status: int, error_class: type[ThorError], thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
     for _ in range(3):
-        thor.says(status, error_class.__name__)
+        thor.add_answer(status, error_class.__name__)
     error = await fail(command, rests)
     assert type(error) is error_class
     assert (error.status, error.code) == (status, error_class.__name__)
@@ -136,7 +136,7 @@ async def test_each_documented_error_has_its_class_and_its_requests(
 async def test_a_200_is_relayed_whatever_it_says(
     body: str, thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.says(200, body=body)
+    thor.add_answer(200, body=body)
     outcome = await stop(command, rests)
     assert outcome == StopOutcome(command, 0, outcome.verdict, None, 1, outcome.elapsed, False)
     assert (outcome.verdict, outcome.next_step) == ("relayed", "done")
@@ -144,17 +144,17 @@ async def test_a_200_is_relayed_whatever_it_says(
 
 
 @pytest.mark.parametrize(
-    ("script", "attempts", "asked"),
+    ("script", "attempts", "waits"),
     [("500 200", 2, [0.5]), ("500 500 200", 3, [0.5, 1.0]), ("503:2 599 200", 3, [2.0, 1.0])],
 )
 async def test_a_relay_after_a_5xx_may_not_have_been_the_first(
-    script: str, attempts: int, asked: list[float], thor: Thor, rests: Rests, command: StopCharge
+    script: str, attempts: int, waits: list[float], thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows(script)
+    thor.add_answers(script)
     outcome = await stop(command, rests)
     assert (outcome.verdict, outcome.attempts, outcome.maybe_applied) == ("relayed", attempts, True)
     assert len(thor.requests) == attempts
-    assert rests.asked == asked
+    assert rests.waits == waits
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ async def test_after_a_500_any_error_may_have_been_applied(
     rests: Rests,
     command: StopCharge,
 ) -> None:
-    thor.follows(script)
+    thor.add_answers(script)
     error = await fail(command, rests, retry_not_sent=True)
     assert type(error) is error_class
     assert (error.attempts, error.maybe_applied) == (attempts, True)
@@ -189,10 +189,10 @@ async def test_after_a_500_any_error_may_have_been_applied(
     assert outcome.next_step == next_step
 
 
-async def test_a_batch_tells_the_same_as_a_single_call(
+async def test_a_batch_has_the_same_outcome_as_a_single_call(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("500 NotInTransaction")
+    thor.add_answers("500 NotInTransaction")
     async with ThorClient(KEY, base_url=BASE, retry=rests.policy()) as client:
         [outcome] = await client.stop_many([command])
     assert type(outcome.error) is NotInTransaction
@@ -203,7 +203,7 @@ async def test_a_batch_tells_the_same_as_a_single_call(
 async def test_refused_is_retried_only_by_request(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("refused refused 200")
+    thor.add_answers("refused refused 200")
     error = await fail(command, rests)
     assert isinstance(error, NotSentError)
     assert (error.reason, error.attempts, error.maybe_applied) == ("connect", 1, False)
@@ -211,29 +211,29 @@ async def test_refused_is_retried_only_by_request(
     assert (outcome.attempts, outcome.maybe_applied) == (2, False)
 
 
-async def test_a_429_is_sent_once_and_tells_when(
+async def test_a_429_is_sent_once_and_has_its_retry_after(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("429:7 200")
+    thor.add_answers("429:7 200")
     error = await fail(command, rests)
     assert type(error) is TooManyRequests
     assert (error.status, error.retry_after, error.attempts) == (429, 7.0, 1)
     assert not error.maybe_applied
-    assert (len(thor.requests), rests.asked) == (1, [])
+    assert (len(thor.requests), rests.waits) == (1, [])
 
 
 async def test_a_429_is_waited_for_and_retried_by_request(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("429:7 429 200")
+    thor.add_answers("429:7 429 200")
     outcome = await stop(command, rests, retry_throttled=True)
     assert (outcome.verdict, outcome.attempts, outcome.maybe_applied) == ("relayed", 3, False)
-    assert rests.asked == [7.0, 1.0]
+    assert rests.waits == [7.0, 1.0]
 
 
 @pytest.mark.parametrize("status", [500, 503, 599])
 @pytest.mark.parametrize(
-    ("retry_after", "asked"),
+    ("retry_after", "waits"),
     [
         ("2", [2.0]),
         ("0", [0.5]),
@@ -256,21 +256,21 @@ async def test_a_429_is_waited_for_and_retried_by_request(
 async def test_retry_after_is_waited_for_unless_it_is_past_the_timeout(
     status: int,
     retry_after: str,
-    asked: list[float],
+    waits: list[float],
     thor: Thor,
     rests: Rests,
     command: StopCharge,
 ) -> None:
-    thor.says(status, headers={"Retry-After": retry_after})
-    if asked:
-        thor.says(200)
+    thor.add_answer(status, headers={"Retry-After": retry_after})
+    if waits:
+        thor.add_answer(200)
         assert (await stop(command, rests)).attempts == 2
     else:
         error = await fail(command, rests)
         assert type(error) is ServerError
         assert error.retry_after == (30.0 if retry_after == "30" else 61.0)
-    assert len(thor.requests) == 1 + len(asked)
-    assert rests.asked == asked
+    assert len(thor.requests) == 1 + len(waits)
+    assert rests.waits == waits
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_retry_after_is_waited_for_unless_it_is_past_the_timeout(
 async def test_a_request_is_a_post_of_the_command_that_follows_nothing(
     command: StopCharge, body: str, thor: Thor, rests: Rests
 ) -> None:
-    thor.follows("500 200")
+    thor.add_answers("500 200")
     await stop(command, rests)
     for request in thor.requests:
         assert request["data"] == body.encode()
@@ -296,10 +296,10 @@ async def test_a_request_is_a_post_of_the_command_that_follows_nothing(
         assert request["raise_for_status"] is False
 
 
-async def test_the_key_is_taken_anew_for_each_attempt(
+async def test_the_key_is_read_for_each_attempt(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("500 500 200")
+    thor.add_answers("500 500 200")
     keys = iter(["old", "new", "newer"])
     await stop(command, rests, lambda: next(keys))
     assert [sent["headers"]["X-Api-Key"] for sent in thor.requests] == ["old", "new", "newer"]
@@ -328,7 +328,7 @@ async def test_what_a_callable_raises_for_its_key_is_raised_and_sends_nothing(
 async def test_a_key_that_fails_a_retry_leaves_the_error_before_it(
     key: Any, thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("500 200")
+    thor.add_answers("500 200")
     error = await fail(command, rests, mock.Mock(side_effect=[KEY, key]))
     assert type(error) is InternalServerError
     assert (error.attempts, error.maybe_applied) == (1, True)
@@ -338,7 +338,7 @@ async def test_a_key_that_fails_a_retry_leaves_the_error_before_it(
 async def test_a_client_goes_on_after_a_key_that_failed(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("200")
+    thor.add_answers("200")
     keys = mock.Mock(side_effect=[*[""] * 40, KEY])
     async with ThorClient(keys, base_url=BASE, retry=rests.policy()) as client:
         for _ in range(40):
@@ -352,7 +352,7 @@ async def test_a_client_goes_on_after_a_key_that_failed(
 async def test_a_redirect_is_not_followed(
     status: int, location: str, thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.says(status, headers={"Location": location})
+    thor.add_answer(status, headers={"Location": location})
     error = await fail(command, rests)
     assert type(error) is UnexpectedResponse
     assert error.status == status
@@ -363,7 +363,7 @@ async def test_a_redirect_is_not_followed(
 async def test_an_odd_status_is_unexpected_and_not_retried(
     status: int, thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.says(status, "NotInTransaction")
+    thor.add_answer(status, "NotInTransaction")
     error = await fail(command, rests)
     assert type(error) is UnexpectedResponse
     assert (error.status, error.attempts, error.maybe_applied) == (status, 1, True)
@@ -377,7 +377,7 @@ async def test_an_odd_status_is_unexpected_and_not_retried(
 async def test_a_200_with_a_page_is_unexpected(
     body: str, content_type: str, thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.says(200, body=body, headers={"Content-Type": content_type})
+    thor.add_answer(200, body=body, headers={"Content-Type": content_type})
     assert type(await fail(command, rests)) is UnexpectedResponse
     assert len(thor.requests) == 1
 
@@ -402,7 +402,7 @@ async def test_an_answer_is_read_to_64_kib(
     command: StopCharge,
 ) -> None:
     code = "InternalServerError" if status == 500 else "NotInTransaction"
-    thor.says(status, body=code + " " * (size - len(code)))
+    thor.add_answer(status, body=code + " " * (size - len(code)))
     if error_class is None:
         assert (await stop(command, rests)).error is None
     else:
@@ -448,7 +448,7 @@ async def test_what_may_have_been_sent_is_indeterminate_and_not_retried(
 async def test_what_the_server_echoes_is_never_shown(
     status: int, answer: dict[str, Any], thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.says(status, **answer)
+    thor.add_answer(status, **answer)
     if status == 200 and "<" not in answer.get("body", ""):
         await stop(command, rests)
         return
@@ -462,8 +462,8 @@ async def test_calls_at_once_get_their_own_answers(thor: Thor, rests: Rests) -> 
     async def answer(url: URL, **request: Any) -> Any:
         await asyncio.sleep(0)
         number = request["data"].split(b'"transaction":')[1].strip(b"}").decode()
-        said = {"message": f"Box{number}"}
-        return CallbackResult(status=404, payload=said)
+        payload = {"message": f"Box{number}"}
+        return CallbackResult(status=404, payload=payload)
 
     thor.mocked.post(STOP, callback=answer, repeat=True)
     async with ThorClient(KEY, base_url=BASE, retry=rests.policy()) as client:
@@ -503,7 +503,7 @@ async def test_past_its_not_after_a_command_is_not_sent(
     seconds: float, requests: int, thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
     until = datetime.fromtimestamp(NOW + seconds, UTC)
-    thor.follows("NotInTransaction")
+    thor.add_answers("NotInTransaction")
     error = await fail(msgspec.structs.replace(command, not_after=until), rests)
     assert len(thor.requests) == error.attempts == requests
     assert getattr(error, "reason", None) == (None if requests else "expired")
@@ -512,9 +512,9 @@ async def test_past_its_not_after_a_command_is_not_sent(
 async def test_a_retry_past_its_not_after_is_not_sent_and_the_500_stands(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.follows("500 200")
+    thor.add_answers("500 200")
     until = datetime.fromtimestamp(NOW, UTC)
-    retry = rests.policy(now=lambda: NOW + len(rests.asked))
+    retry = rests.policy(now=lambda: NOW + len(rests.waits))
     async with ThorClient(KEY, base_url=BASE, retry=retry) as client:
         with pytest.raises(InternalServerError) as caught:
             await client.stop_charge(msgspec.structs.replace(command, not_after=until))
@@ -525,7 +525,7 @@ async def test_a_retry_past_its_not_after_is_not_sent_and_the_500_stands(
 async def test_single_calls_share_a_budget_and_each_batch_has_its_own(
     thor: Thor, rests: Rests, command: StopCharge
 ) -> None:
-    thor.says(500, "InternalServerError", repeat=True)
+    thor.add_answer(500, "InternalServerError", repeat=True)
     async with ThorClient(KEY, base_url=BASE, retry=rests.policy()) as client:
         for _ in range(60):
             with pytest.raises(InternalServerError):

@@ -52,13 +52,13 @@ def thor_at(url: str, **settings: Any) -> ThorClient:
 
 
 class Wire:
-    """A server that says the same to every request; silence, or a part, leaves the client waiting.
+    """A server with the same answer for every request; after none, or a part, the client waits.
 
     At its end every client must have left.
     """
 
-    def __init__(self, said: bytes = NOTHING) -> None:
-        self.said = said
+    def __init__(self, answer: bytes = NOTHING) -> None:
+        self.answer = answer
         self.requests = 0
         self.tls: ssl.SSLContext | None = None
         self.met = asyncio.Event()
@@ -107,12 +107,12 @@ class Wire:
         await reader.readexactly(int(length))
         self.requests += 1
         self.got.set()
-        writer.write(self.said)
+        writer.write(self.answer)
 
 
 @dataclass
 class Scene:
-    """A wait in which a call hangs: when it is `reached`, and how the next call is let through."""
+    """A wait in which a call hangs. `reached` is set in it; `heal` makes the next call succeed."""
 
     wire: Wire
     url: str
@@ -121,7 +121,7 @@ class Scene:
     is_behind: bool = False
 
     async def heal(self) -> None:
-        self.wire.said = OK
+        self.wire.answer = OK
 
 
 @asynccontextmanager
@@ -132,22 +132,22 @@ async def permit_wait() -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def name_lookup() -> AsyncIterator[Scene]:
-    asked, told = asyncio.Event(), asyncio.Event()
+    begun, allowed = asyncio.Event(), asyncio.Event()
     async with Wire() as wire:
 
         async def look_up(*_: Any, **__: Any) -> list[Any]:
-            asked.set()
-            await told.wait()
+            begun.set()
+            await allowed.wait()
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", wire.port))]
 
-        class Later(Scene):
+        class LookupScene(Scene):
             async def heal(self) -> None:
-                told.set()
+                allowed.set()
                 await super().heal()
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
-            yield Later(wire, f"http://thor.test:{wire.port}", asked)
+            yield LookupScene(wire, f"http://thor.test:{wire.port}", begun)
 
 
 @asynccontextmanager
@@ -264,7 +264,7 @@ async def cancel(doing: Awaitable[object], reached: asyncio.Event) -> None:
 
 
 async def time_out(doing: Awaitable[object], reached: asyncio.Event) -> None:
-    """C7: the caller's own limit ends, as `TimeoutError` and nothing of ours."""
+    """C7: the caller's own limit ends: a plain `TimeoutError` is raised."""
 
     async def limited() -> None:
         async with asyncio.timeout(None) as limit:
@@ -324,7 +324,7 @@ async def all_gone(scene: Scene) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_c1_cancelling_at_any_moment_loses_no_permit(seed: int) -> None:
-    """Also in the moment in which a permit is handed over, or an answer arrives."""
+    """Also while a permit is handed over, or an answer arrives."""
     dice = random.Random(seed)
     async with ThorEmulator(api_key=KEY, faults=Faults(latency=(0.0, 0.002))) as emulator:
         policy = RetryPolicy(initial_delay=0.001)
@@ -393,13 +393,15 @@ async def test_c2_a_cancelled_stream_accounts_for_every_command(seed: int, twice
             task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.sleep(SETTLED)
-    told = read + [outcome for stream in streams for outcome in stream.unread]
-    assert sorted(outcome.index for outcome in told) == list(range(len(pulled)))
-    assert all(outcome.command is commands[outcome.index] for outcome in told)
-    assert emulator.ledger.overclaims(told) == []
+    outcomes = read + [outcome for stream in streams for outcome in stream.unread]
+    assert sorted(outcome.index for outcome in outcomes) == list(range(len(pulled)))
+    assert all(outcome.command is commands[outcome.index] for outcome in outcomes)
+    assert emulator.ledger.overclaims(outcomes) == []
     untouched = {command.chargebox for command in commands[len(pulled) :]}
-    asked = {request.command.chargebox for request in emulator.ledger.requests if request.command}
-    assert not asked & untouched
+    requested = {
+        request.command.chargebox for request in emulator.ledger.requests if request.command
+    }
+    assert not requested & untouched
 
 
 # C3
@@ -438,7 +440,7 @@ def check_closed(thor: ThorClient) -> None:
 
 
 async def test_c3_closing_takes_at_most_one_attempt_timeout(command: StopCharge) -> None:
-    """A body that dribbles on keeps nobody longer."""
+    """Also for a body whose end never comes."""
     loop = asyncio.get_running_loop()
     async with Wire(OK[:-1]) as wire, thor_at(wire.url, attempt_timeout=0.3) as thor:
         calls = [asyncio.ensure_future(thor.stop_charge(command)) for _ in range(20)]
@@ -498,17 +500,17 @@ def echo(command: StopCharge) -> bytes:
 
 
 def own_answers(n: int, command: StopCharge) -> tuple[list[ScriptedAnswer | str | int], Any]:
-    """What the server says to one command, and the class, attempts, doubt and retry_after."""
-    said = echo(command)
+    """Returns the answers to one command; its error class, attempts, maybe_applied, retry_after."""
+    body = echo(command)
     kinds: list[tuple[list[ScriptedAnswer | str | int], Any]] = [
-        ([ScriptedAnswer(200, said)], (None, 1, False, None)),
-        ([ScriptedAnswer(400, said)], (RejectedError, 1, False, None)),
-        ([ScriptedAnswer(500, said)] * 3, (ServerError, 3, True, None)),
-        ([ScriptedAnswer(502), ScriptedAnswer(200, said)], (None, 2, True, None)),
+        ([ScriptedAnswer(200, body)], (None, 1, False, None)),
+        ([ScriptedAnswer(400, body)], (RejectedError, 1, False, None)),
+        ([ScriptedAnswer(500, body)] * 3, (ServerError, 3, True, None)),
+        ([ScriptedAnswer(502), ScriptedAnswer(200, body)], (None, 2, True, None)),
         ([ScriptedAnswer(drop=True)], (ConnectionLost, 1, True, None)),
-        ([500, 500, ScriptedAnswer(409, said)], (RejectedError, 3, True, None)),
+        ([500, 500, ScriptedAnswer(409, body)], (RejectedError, 3, True, None)),
         (
-            [ScriptedAnswer(429, said, {"Retry-After": str(n)})],
+            [ScriptedAnswer(429, body, {"Retry-After": str(n)})],
             (TooManyRequests, 1, False, float(n)),
         ),
         (["InternalServerError", "NotInTransaction"], (NotInTransaction, 2, True, None)),
@@ -549,7 +551,7 @@ def seen(end: object) -> tuple[type | None, int, bool, float | None]:
 
 
 async def test_c4_a_single_stop_during_batches_waits_for_one_answer_at_most() -> None:
-    """With 36 commands of batches before it in the queue, it is the next."""
+    """It is the next, though 36 commands of batches were in the queue before it."""
     async with ThorEmulator(api_key=KEY, faults=Faults(latency=(0.1, 0.1))) as emulator:
         emulator.always(200)
         async with thor_at(emulator.base_url, max_in_flight=4) as thor:
@@ -614,7 +616,7 @@ def test_c6_no_sleep_for_a_retry_after_past_the_timeout(rests: Rests) -> None:
                     await client.stop_charge(next(fleet(1)))
                 assert loop.time() == pytest.approx(4.0, abs=0.01)
         assert (ended.value.attempts, ended.value.retry_after) == (1, 7.0)
-        assert rests.asked == []
+        assert rests.waits == []
 
     virtual_time.run(main)
 
@@ -623,7 +625,7 @@ def test_c6_no_sleep_for_a_retry_after_past_the_timeout(rests: Rests) -> None:
 
 
 async def test_c7_many_callers_with_limits_of_their_own() -> None:
-    """Each gets its own limit, and what it was cut off from is not sent a second time."""
+    """Each ends at its own limit, and its request is not sent again."""
     async with ThorEmulator(api_key=KEY, faults=Faults(latency=(0.0, 0.2))) as emulator:
         emulator.always(500)
         policy = RetryPolicy(initial_delay=0.05, max_attempts=50)

@@ -118,7 +118,7 @@ async def _watch(case: Coroutine[Any, Any, object]) -> None:
 
 
 def over(samples: Samples) -> pytest.MarkDecorator:
-    """One test for each sample, by its name."""
+    """Makes one test of each sample, by its name."""
     return pytest.mark.parametrize("sample", samples.values(), ids=samples.keys())
 
 
@@ -332,9 +332,9 @@ def test_t5_tls_that_cannot_be_trusted(run: Run, served: Callable[[], ssl.SSLCon
 
 DROPS: Samples = {"fin": fin, "close": close, "rst": rst}
 T6: Samples = {
-    "says 400": [answer("400 Bad Request"), close],
-    "says 400 in its own words": [answer("400 The plain HTTP request", b"<html>" * 99), fin],
-    "says 200": [OK],
+    "answers 400": [answer("400 Bad Request"), close],
+    "answers 400 with a page": [answer("400 The plain HTTP request", b"<html>" * 99), fin],
+    "answers 200": [OK],
     "greets": [b"220 mail.example ESMTP\r\n"],
     "alert": [b"\x15\x03\x01\x00\x02\x02\x28", close],
 }

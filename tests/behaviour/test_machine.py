@@ -55,19 +55,19 @@ STRANGE = [
     ScriptedAnswer(403, b"who are you?"),
     ScriptedAnswer(999),
 ]
-"""Answers of Thor, or of what stands before it; each to be told truthfully."""
+"""Answers of Thor, or of a proxy or firewall before it."""
 
 
 class World:
-    """One Thor, its client, what the users asked for, and what they were told."""
+    """An emulated Thor, its client, all commands, and all outcomes."""
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.key = KEY
         self.thor = ThorEmulator(api_key=KEY, sock=virtual_time.listener(), seed=seed)
         self.rests: list[float] = []
-        self.asked: list[StopCharge] = []
-        self.told: list[StopOutcome] = []
+        self.made: list[StopCharge] = []
+        self.outcomes: list[StopOutcome] = []
         self.tasks: dict[asyncio.Task[None], list[StopCharge]] = {}
         self.cut: dict[StopCharge, int] = {}
         self.pulled: set[StopCharge] = set()
@@ -93,7 +93,7 @@ class World:
         await asyncio.sleep(seconds)
 
     def commands(self, count: int, *, plugged: bool = True) -> list[StopCharge]:
-        start = len(self.asked)
+        start = len(self.made)
         made = [
             StopCharge(f"box-{n}", 1, TAG, self.dice.choice([None, n + 1]))
             for n in range(start, start + count)
@@ -101,7 +101,7 @@ class World:
         if plugged:
             for n, command in enumerate(made, start + 1):
                 self.thor.start_charge(command.chargebox, 1, TAG, n)
-        self.asked += made
+        self.made += made
         return made
 
     def received(self, command: StopCharge) -> list[Any]:
@@ -123,7 +123,7 @@ class World:
         except asyncio.CancelledError:
             self.pulled.discard(command)
             raise
-        self.told.append(outcome)
+        self.outcomes.append(outcome)
 
     async def stop_list(self, commands: list[StopCharge], within: float | None) -> None:
         try:
@@ -132,7 +132,7 @@ class World:
             return
         assert [outcome.command for outcome in outcomes] == commands
         self.pulled.update(commands)
-        self.told += outcomes
+        self.outcomes += outcomes
 
     async def stop_stream(self, commands: list[StopCharge], leave_after: int) -> None:
         read: list[StopOutcome] = []
@@ -145,7 +145,7 @@ class World:
                         break
         except (BatchGaveUp, asyncio.CancelledError):
             pass  # both leave the outcomes of all that was pulled
-        self.told += read + stream.unread
+        self.outcomes += read + stream.unread
 
     def note_pulls(self, commands: list[StopCharge]) -> Iterator[StopCharge]:
         for command in commands:
@@ -158,7 +158,7 @@ class World:
         assert TAG not in shown(error)
 
     async def close(self) -> None:
-        """Thor is well again; then everything that was asked for ends."""
+        """Ends all faults, then waits for the end of every call."""
         self.thor.faults = Faults()
         self.thor.always(None)
         self.key = KEY
@@ -169,16 +169,16 @@ class World:
         await self.thor.__aexit__()
 
     def check(self) -> None:
-        """The invariants of the fault matrix that can only be judged in the end."""
-        counted = Counter(outcome.command for outcome in self.told)
+        """Checks the invariants of the fault matrix that need all outcomes."""
+        counted = Counter(outcome.command for outcome in self.outcomes)
         assert set(counted) == self.pulled, "I1: one outcome for each that was pulled"
         assert set(counted.values()) <= {1}, "I1"
-        for outcome in self.told:
+        for outcome in self.outcomes:
             self.check_one(outcome)
         for command, requests in self.cut.items():
             assert len(self.received(command)) <= requests + 1, "I8: none after a cancel"
         assert all(0 <= seconds <= max(8.0, 3.0) for seconds in self.rests), "I7"
-        assert self.thor.ledger.overclaims(self.told) == [], "I5"
+        assert self.thor.ledger.overclaims(self.outcomes) == [], "I5"
 
     def check_one(self, outcome: StopOutcome) -> None:
         requests = self.received(outcome.command)
@@ -321,14 +321,14 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.runner.close()
             self.patch.__exit__(None, None, None)
-            note_stops(len(self.world.told))
+            note_stops(len(self.world.outcomes))
 
 
 stops = 0
 
 
 def note_stops(count: int) -> None:
-    global stops  # noqa: PLW0603 - the soak says how many it simulated
+    global stops  # noqa: PLW0603 - the soak prints the number
     stops += count
 
 

@@ -33,7 +33,7 @@ DOWN = Answer(503)
 def stop_all(
     reply: Reply, count: int, *, latency: float = 0.02, give_up_after: float | None = 60.0
 ) -> tuple[list[StopOutcome], FakeTransport, float]:
-    """Outcomes, what Thor saw, and the seconds that it took."""
+    """Stops all; returns the outcomes, the transport, and the seconds that it took."""
     thor = FakeTransport(reply, latency)
 
     async def main() -> tuple[list[StopOutcome], float]:
@@ -199,7 +199,7 @@ def test_a_paused_stream_does_not_pull() -> None:
     virtual_time.run(main)
 
 
-def test_a_key_callable_that_fails_ends_the_batch_truthfully() -> None:
+def test_a_key_function_that_fails_ends_the_batch() -> None:
     thor = FakeTransport(lambda *_: OK, 0.01)
     keys = iter(["good"] * 50)
 

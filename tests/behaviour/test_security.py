@@ -1,4 +1,4 @@
-"""What must not leak, and what must not be talked into: keys, tags, sessions, hosts, log lines."""
+"""Keys and tags do not leak; sessions, hosts and servers cannot change what the client does."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Recorder:
 
     def __init__(
         self,
-        said: bytes | Callable[[bytes], bytes | None] | None = OK,
+        reply: bytes | Callable[[bytes], bytes | None] | None = OK,
         *,
         tls: ssl.SSLContext | None = None,
         delay: float = 0.0,
     ) -> None:
-        self.reply = said if callable(said) else lambda _: said
+        self.reply = reply if callable(reply) else lambda _: reply
         self.requests: list[bytes] = []
         self.connections = 0
         self._tls = tls
@@ -104,14 +104,14 @@ class Recorder:
     async def answer(
         self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if (said := self.reply(request)) is None:
+        if (reply := self.reply(request)) is None:
             reset(writer)
         else:
-            writer.write(said)
+            writer.write(reply)
 
     @property
     def one(self) -> str:
-        """The head of the only request."""
+        """Returns the head of the only request."""
         (request,) = self.requests
         return request.partition(b"\r\n\r\n")[0].decode()
 
@@ -162,7 +162,7 @@ async def error_of(thor: ThorClient, command: StopCharge) -> ThorError:
 
 
 def check_silent(error: BaseException, *secrets: str) -> None:
-    """Nothing that anyone could be shown of it has a secret."""
+    """Checks that no text and no pickle of the error has a secret."""
     text = shown(error) + str({k: v for k, v in vars(error).items() if k != "command"})
     for secret in (KEY, TAG, PASSWORD, BASIC, *secrets):
         assert secret not in text
@@ -190,7 +190,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 async def hostile() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session whose every default is against us."""
+    """A session with every default that could harm a stop."""
     async with aiohttp.ClientSession(
         raise_for_status=True,
         middlewares=(Counting(),),
@@ -336,7 +336,7 @@ def test_http_is_fine_on_loopback(host: str) -> None:
 
 @pytest.mark.parametrize("url", TRICKS)
 def test_what_looks_like_loopback_is_loopback_to_aiohttp_too(url: str) -> None:
-    """Two parsers read the address; where they differ the key would go astray."""
+    """Two parsers read the address: if they differed, the key could go to another host."""
     try:
         ThorClient(KEY, base_url=url)
     except ValueError:
@@ -364,7 +364,7 @@ def test_an_address_with_a_secret_is_refused_without_showing_it(url: str) -> Non
 # a given session
 
 
-async def test_a_hostile_session_is_used_but_not_obeyed_and_not_changed(
+async def test_the_defaults_of_a_given_session_have_no_effect_and_are_not_changed(
     hostile: aiohttp.ClientSession, command: StopCharge
 ) -> None:
     before = dict(vars(hostile))
@@ -429,7 +429,7 @@ async def test_a_session_serves_its_owner_after_the_client_is_closed(command: St
 async def test_a_session_closed_between_two_tries_leaves_the_error_of_the_first(
     command: StopCharge,
 ) -> None:
-    """The 500 may have worked: that is lost with anything but its own error."""
+    """The 500 may have worked, and only its own error says so."""
     session = aiohttp.ClientSession()
     policy = RetryPolicy(sleep=lambda _: session.close())
     async with (
@@ -536,7 +536,7 @@ async def test_a_proxy_for_https_sees_neither_key_nor_command(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reply",
     [
         answer(407, b"who?", "Proxy-Authenticate: Basic"),
         answer(403, f"{BASIC} {KEY}".encode()),
@@ -546,9 +546,9 @@ async def test_a_proxy_for_https_sees_neither_key_nor_command(
     ],
 )
 async def test_a_proxy_that_fails_shows_nothing_of_its_credentials(
-    said: bytes | None, command: StopCharge
+    reply: bytes | None, command: StopCharge
 ) -> None:
-    async with Recorder(said) as proxy:
+    async with Recorder(reply) as proxy:
         async with thor_at("https://thor.test", proxy=by_way_of(proxy)) as thor:
             error = await error_of(thor, command)
         check_silent(error)
@@ -642,7 +642,7 @@ FORGED = "a\r\n2026 ERROR forged\x1b[2J\u2028\u202e\x85\0\ud800"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reply",
     [
         answer(400, msgspec.json.encode({"message": FORGED[:-1] + "x" * 9000})),
         answer(400, rb'{"message": "\ud800\u001b[2J' + b"x" * 9000 + b'"}'),
@@ -655,8 +655,8 @@ FORGED = "a\r\n2026 ERROR forged\x1b[2J\u2028\u202e\x85\0\ud800"
         b"\x1b[2J" * 50 + b"\r\n\r\n",
     ],
 )
-async def test_text_from_the_server_is_escaped_and_cut(said: bytes, command: StopCharge) -> None:
-    async with Recorder(said) as origin, thor_at(origin.url) as thor:
+async def test_text_from_the_server_is_escaped_and_cut(reply: bytes, command: StopCharge) -> None:
+    async with Recorder(reply) as origin, thor_at(origin.url) as thor:
         error = await error_of(thor, command)
     for text in (str(error), error.message, str(error.code)):
         assert text.isprintable()
@@ -668,7 +668,7 @@ async def test_text_from_the_server_is_escaped_and_cut(said: bytes, command: Sto
 
 
 def echo_as(status: int, form: str) -> Callable[[bytes], bytes]:
-    """An answer with all of the request in it, as debugging servers and firewalls give."""
+    """Returns a reply that repeats the whole request, as debugging servers and firewalls do."""
 
     def reply(request: bytes) -> bytes:
         text = request.decode()
@@ -708,7 +708,7 @@ async def test_a_server_that_echoes_the_request_puts_no_secret_into_the_error(
 
 @pytest.mark.parametrize("tag", ['5e"cret\\tag', "s/ecr\N{LATIN SMALL LETTER E WITH ACUTE}t"])
 @pytest.mark.parametrize("form", ["text", "body", "message"])
-async def test_a_tag_is_hidden_also_as_it_stands_in_the_body(form: str, tag: str) -> None:
+async def test_a_tag_is_masked_also_in_the_form_that_json_gives_it(form: str, tag: str) -> None:
     """JSON escapes some of its characters: an echo of the raw body has it in that form."""
     command = StopCharge("EaJ7cU9NJ3YkTNgy", 2, tag, 52)
     async with Recorder(echo_as(400, form)) as origin, thor_at(origin.url) as thor:
@@ -717,7 +717,7 @@ async def test_a_tag_is_hidden_also_as_it_stands_in_the_body(form: str, tag: str
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("reply", "expected"),
     [
         (None, ConnectionLost),
         (b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n", UnexpectedResponse),
@@ -731,10 +731,10 @@ async def test_a_tag_is_hidden_also_as_it_stands_in_the_body(form: str, tag: str
 )
 @pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
 async def test_a_connection_that_fails_puts_no_secret_into_the_error(
-    said: bytes | None, expected: type[ThorError], given: bool, command: StopCharge
+    reply: bytes | None, expected: type[ThorError], given: bool, command: StopCharge
 ) -> None:
     async with (
-        Recorder(said) as origin,
+        Recorder(reply) as origin,
         aiohttp.ClientSession() as session,
         thor_at(origin.url, session=session if given else None) as thor,
     ):
@@ -767,7 +767,7 @@ async def test_a_connection_that_is_never_made_puts_no_secret_into_the_error(
 async def test_no_log_has_a_secret_even_when_everything_is_logged(
     authority: trustme.CA, command: StopCharge, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also of a loop in debug mode, which logs every step with what it was called with."""
+    """Also of a loop in debug mode, which logs every step with its arguments."""
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 0.0
@@ -780,8 +780,8 @@ async def test_no_log_has_a_secret_even_when_everything_is_logged(
     ):
         caplog.set_level(logging.DEBUG, name)
     odd = [answer(), NOT_RUNNING, answer(500), b"junk\r\n\r\n", None, echo_as(500, "text")]
-    for said in odd:
-        async with Recorder(said) as origin, thor_at(origin.url) as thor:
+    for reply in odd:
+        async with Recorder(reply) as origin, thor_at(origin.url) as thor:
             await thor.stop_many([command] * 2)
     loop.set_debug(False)  # in it the test's own server complains of the handshake
     async with Recorder(tls=serving(authority)) as untrusted, thor_at(untrusted.url) as thor:

@@ -267,6 +267,7 @@ async def test_a_recent_list_without_the_charge_is_asked_for_again() -> None:
         await poller.wait_before_stop("A", 1, now())
     assert thor.looks == pytest.approx([0.0, 2.0])
     tracker.mark_sent()
+    tracker.trust_transaction()
     tracker.watch_from(now())
     tracker.notify(ended(52))
     assert tracker.state == "stopped"

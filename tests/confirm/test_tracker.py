@@ -171,7 +171,10 @@ def test_no_proof(facts: tuple[Fact, ...], doubt: str) -> None:
     [
         # A list from before the stop tells which transaction is meant ...
         (([OURS], *PAST, [], []), "stopped"),
-        (([OURS], *PAST, ended(OURS)), "stopped"),
+        # A notification may be late, and about the charge before it: one list must agree.
+        (([OURS], *PAST, ended(OURS)), "unconfirmed"),
+        (([OURS], *PAST, ended(OURS), []), "stopped"),
+        (([OURS], *PAST, [], ended(OURS)), "stopped"),
         # A later charge proves nothing: the stop may have gone to it.
         (([OURS], *PAST, [NEXT], [NEXT], []), "unconfirmed"),
         (([OURS], *PAST, [NEXT], [], [], ended(OURS)), "unconfirmed"),
@@ -385,6 +388,7 @@ def test_only_a_charge_of_the_same_tag_is_taken_for_the_one_that_is_meant(
     tracker.mark_sent()
     tracker.watch_from(1.0)
     tracker.notify(ended(OURS))
+    tracker.observe(snapshot(20.0))
     assert (tracker.state == "stopped") is is_taken
 
 
@@ -435,5 +439,15 @@ def test_a_refusal_settles_nothing_while_the_stop_is_repeated() -> None:
     assert not tracker.was_refused
     tracker.watch_from(4.0)
     assert tracker.is_shown is None
+    tracker.notify(ended(OURS))
+    assert tracker.state == "stopped"
+
+
+def test_a_notification_of_a_pinned_transaction_that_thor_relayed_is_proof() -> None:
+    tracker = ChargeTracker(UNKNOWN, 0.0)
+    tracker.pin(OURS, 0.0)
+    tracker.mark_sent()
+    tracker.trust_transaction()
+    tracker.watch_from(1.0)
     tracker.notify(ended(OURS))
     assert tracker.state == "stopped"

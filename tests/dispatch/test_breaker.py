@@ -41,7 +41,7 @@ async def test_it_opens_at_the_64th_failure_in_a_row() -> None:
     fail(breaker, 1)
     assert state(breaker) is BreakerState.OPEN
     assert breaker.is_open
-    breaker.shut()
+    breaker.disable()
     assert state(breaker) is BreakerState.CLOSED
 
 
@@ -78,7 +78,7 @@ def test_the_probe_at_the_end_decides_whether_to_give_up(give_up_after: float) -
             last = loop.time() - started
             breaker.record_result(DOWN, probe)
         assert last == pytest.approx(give_up_after, abs=1e-5)
-        breaker.shut()
+        breaker.disable()
 
     virtual_time.run(main)
     assert causes == [DOWN]
@@ -152,7 +152,7 @@ def test_the_probe_of_an_earlier_pause_does_not_count_in_this_one() -> None:
         started = loop.time()
         assert await late == fresh
         assert loop.time() - started == pytest.approx(2.0)
-        breaker.shut()
+        breaker.disable()
 
     virtual_time.run(main)
 
@@ -169,15 +169,15 @@ def test_a_pause_without_a_command_to_probe_with_is_given_up() -> None:
         await asyncio.sleep(8.9)
         assert causes == []
         await asyncio.sleep(0.2)
-        breaker.shut()
+        breaker.disable()
 
     virtual_time.run(main)
     assert causes == [DOWN]
 
 
-async def test_shut_it_never_opens_again() -> None:
+async def test_disabled_it_never_opens_again() -> None:
     breaker = CircuitBreaker(pauses_when_refused=True)
-    breaker.shut()
+    breaker.disable()
     fail(breaker, 100)
     breaker.record_result(REFUSED)
     assert not breaker.is_open
@@ -247,6 +247,6 @@ def test_a_probe_that_did_not_try_thor_is_given_to_the_next(reason: str, next_pr
             probe = await breaker.acquire_probe()
             assert loop.time() == pytest.approx(expected)
             breaker.record_result(NotSentError(reason=reason), probe)
-        breaker.shut()
+        breaker.disable()
 
     virtual_time.run(main)

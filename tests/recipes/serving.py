@@ -33,7 +33,7 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
 def connected(server: web.Server) -> int:
-    """A connection that is lost is listed until its handler has ended."""
+    """Counts the open connections: a lost one is listed until its handler has ended."""
     return sum(connection.transport is not None for connection in server.connections)
 
 

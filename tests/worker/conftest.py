@@ -19,32 +19,58 @@ import pytest
 from faststream.nats import NatsBroker
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
 from tests.conftest import KEY
 from thor_async import RetryPolicy, StopCharge, ThorClient
 from thor_async.emulator import ThorEmulator
-from thor_async.worker.service import add_worker
+from thor_async.worker.service import StopWorker, add_worker
 
 NUMBERS = itertools.count(1)
 
 
+class Server:
+    """A nats-server with JetStream on loopback. It keeps its port when it is started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = -1
+
+    def start(self) -> None:
+        for file in self.folder.glob("*.ports"):
+            file.unlink()
+        server = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
+        where = ["-sd", str(self.folder), "--ports_file_dir", str(self.folder)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [server, "-js", "-a", "127.0.0.1", "-p", str(self.port), *where],
+                stdout=log,
+                stderr=log,
+            )
+        self.url = find_port(self.folder)
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def run_server(folder: Path) -> Iterator[Server]:
+    server = Server(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Runs a nats-server with JetStream on loopback, and yields its address."""
-    folder = tmp_path_factory.mktemp("nats")
-    server = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
-    where = ["-sd", str(folder), "--ports_file_dir", str(folder)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [server, "-js", "-a", "127.0.0.1", "-p", "-1", *where], stdout=log, stderr=log
-        )
-        try:
-            yield find_port(folder)
-        finally:
-            process.terminate()
-            process.wait()
+    """Runs a nats-server for all tests, and yields its address."""
+    with run_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
 
 
 def find_port(folder: Path) -> str:
@@ -72,14 +98,33 @@ class Place:
         }
         self.durable = f"worker-t{self.number}-stop"
 
-    async def make(self, ack_wait: float) -> None:
-        """Creates stream and consumer before a worker does."""
-        stream = StreamConfig(name=self.names["stream"], subjects=[f"t{self.number}.>"])
-        await self.jetstream.add_stream(stream)
+    async def make(self, ack_wait: float, max_msgs: int = -1) -> None:
+        """Creates stream and consumer before a worker does. A full stream takes no message."""
+        await self.jetstream.add_stream(self._stream(max_msgs))
         consumer = ConsumerConfig(
             durable_name=self.durable, filter_subject=self.names["subject"], ack_wait=ack_wait
         )
         await self.jetstream.add_consumer(self.names["stream"], consumer)
+
+    async def make_room(self) -> None:
+        """Removes the limit of the stream."""
+        await self.jetstream.update_stream(self._stream(-1))
+
+    def _stream(self, max_msgs: int) -> StreamConfig:
+        return StreamConfig(
+            name=self.names["stream"],
+            subjects=[f"t{self.number}.>"],
+            max_msgs=max_msgs,
+            discard=DiscardPolicy.NEW,
+        )
+
+    async def deliver_to_a_dead_worker(self, count: int = 1) -> None:
+        """Takes messages as a worker that dies: they are delivered again after ack_wait."""
+        subscription = await self.jetstream.pull_subscribe_bind(self.durable, self.names["stream"])
+        taken = 0
+        while taken < count:
+            taken += len(await subscription.fetch(count - taken))
+        await subscription.unsubscribe()
 
     async def send(self, *commands: StopCharge | bytes) -> None:
         for command in commands:
@@ -121,25 +166,50 @@ class Place:
                 await asyncio.sleep(0.02)
 
 
+@contextlib.asynccontextmanager
+async def connect(url: str) -> AsyncIterator[Place]:
+    client = await nats.connect(
+        url,
+        connect_timeout=60,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        error_cb=_ignore_error,
+    )
+    try:
+        yield Place(url, client.jetstream(timeout=60))
+    finally:
+        await client.close()
+
+
+async def _ignore_error(error: Exception) -> None:
+    pass
+
+
 @pytest.fixture
 async def place(nats_url: str) -> AsyncIterator[Place]:
-    client = await nats.connect(nats_url, connect_timeout=60)
-    yield Place(nats_url, client.jetstream(timeout=60))
-    await client.close()
+    async with connect(nats_url) as place:
+        yield place
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    place: Place, emulator: ThorEmulator, key: Any = KEY, **settings: Any
-) -> AsyncIterator[None]:
+    place: Place, emulator: ThorEmulator, key: Any = KEY, *, drain: float = 5.0, **settings: Any
+) -> AsyncIterator[StopWorker]:
     """Runs a worker in this process."""
-    broker = NatsBroker(place.url, logger=None, graceful_timeout=5.0)
+    broker = NatsBroker(
+        place.url,
+        logger=None,
+        graceful_timeout=drain,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        error_cb=_ignore_error,
+    )
     quick = RetryPolicy(max_attempts=3, initial_delay=0.01)
     thor = ThorClient(key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0)
     worker = add_worker(broker, thor, **place.names | settings)
     async with worker.lifespan():
         await broker.start()
         try:
-            yield
+            yield worker
         finally:
             await broker.stop()

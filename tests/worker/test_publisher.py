@@ -2,88 +2,128 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from unittest import mock
 
 import msgspec
 import nats.errors
+import nats.js.errors
 import pytest
+from nats.js.api import PubAck
 
+from tests.worker.test_deliveries import message
 from tests.worker.test_settlement import PINNED, outcome
-from thor_async.worker import Settlement, publisher
+from thor_async.worker import Settlement
+from thor_async.worker.deliveries import Delivery
 from thor_async.worker.publisher import SettlementPublisher
 from thor_async.worker.streams import Subjects
 
+STORED = PubAck(stream="THOR", seq=8)
+FULL = nats.js.errors.ServiceUnavailableError(code=503, description="maximum messages exceeded")
+
+
+class Storage:
+    """A JetStream that gives these answers, and the sleeps between them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: PubAck | Exception) -> None:
+        self.publish = mock.AsyncMock(side_effect=[*answers, STORED])
+        self.delays: list[float] = []
+        self.unstored: list[int] = []
+        self.client: Any = mock.Mock(max_payload=2**20)
+        self.client.jetstream.return_value = self
+        self.publisher = SettlementPublisher(self.client, Subjects())
+        monkeypatch.setattr(asyncio, "sleep", self.sleep)
+
+    async def sleep(self, delay: float) -> None:
+        self.delays.append(delay)
+        self.unstored.append(self.publisher.unstored)
+
+    async def store(
+        self, settlement: Settlement, deliveries: int = 1, ref: str | None = None
+    ) -> bytes:
+        result = outcome(None, msgspec.structs.replace(PINNED, ref=ref))
+        await self.publisher.store(Delivery(message(count=deliveries)), settlement, result)
+        return bytes(self.publish.call_args.args[1])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return dict(self.publish.call_args.kwargs["headers"])
+
 
 @pytest.fixture
-def calls() -> mock.Mock:
-    calls = mock.Mock(publish=mock.AsyncMock(), ack=mock.AsyncMock())
-    calls.reject, calls.nack = mock.AsyncMock(), mock.AsyncMock()
-    return calls
+def storage(monkeypatch: pytest.MonkeyPatch) -> Storage:
+    return Storage(monkeypatch)
 
 
-async def settle(
-    calls: mock.Mock, settlement: Settlement, deliveries: int = 1, ref: str | None = None
-) -> None:
-    client: Any = mock.Mock(max_payload=2**20)
-    client.jetstream.return_value = calls
-    message: Any = mock.Mock(body=b"body", ack=calls.ack, reject=calls.reject, nack=calls.nack)
-    message.raw_message.metadata.sequence.stream = 7
-    message.raw_message.metadata.num_delivered = deliveries
-    await SettlementPublisher(client, Subjects()).settle(
-        message, settlement, outcome(None, msgspec.structs.replace(PINNED, ref=ref))
-    )
-
-
-@pytest.mark.parametrize(("action", "last"), [("ack", "ack"), ("dead_letter", "reject")])
-async def test_the_result_is_stored_before_the_message_ends(
-    action: Any, last: str, calls: mock.Mock
-) -> None:
-    await settle(calls, Settlement(action, reason="why"))
-    assert [name for name, _, _ in calls.method_calls] == ["publish", last]
-    assert calls.publish.call_args.kwargs["headers"]["Nats-Msg-Id"].startswith("7-")
+async def test_outcome_and_dead_letter_have_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So JetStream stores one of them."""
+    ids = set()
+    for settlement in (Settlement("ack"), Settlement("dead_letter", reason="why")):
+        storage = Storage(monkeypatch)
+        await storage.store(settlement)
+        ids.add(storage.headers["Nats-Msg-Id"])
+    assert len(ids) == 1
 
 
 @pytest.mark.parametrize("action", ["ack", "dead_letter"])
-async def test_a_message_does_not_end_if_its_result_cannot_be_stored(
-    action: Any, calls: mock.Mock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("failure", [nats.errors.TimeoutError(), FULL, OSError()])
+async def test_a_result_is_stored_again_until_it_is_stored(
+    action: Any, failure: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "_RETRY_DELAYS", (0.0, 0.0))
-    calls.publish.side_effect = nats.errors.TimeoutError
-    with pytest.raises(nats.errors.TimeoutError):
-        await settle(calls, Settlement(action, reason="why"))
-    assert [name for name, _, _ in calls.method_calls] == ["publish"] * 3
+    storage = Storage(monkeypatch, *[failure] * 8)
+    await storage.store(Settlement(action, reason="why"))
+    assert storage.publish.call_count == 9
+    assert len({str(call) for call in storage.publish.call_args_list}) == 1
+    assert storage.delays == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert storage.unstored == [1] * 8
+    assert storage.publisher.unstored == 0
 
 
-async def test_storing_is_retried(calls: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "_RETRY_DELAYS", (0.0, 0.0))
-    calls.publish.side_effect = [nats.errors.TimeoutError, None]
-    await settle(calls, Settlement("ack"))
-    assert [name for name, _, _ in calls.method_calls] == ["publish", "publish", "ack"]
+async def test_nothing_is_published_for_a_retry(storage: Storage) -> None:
+    delivery = Delivery(message())
+    await storage.publisher.store(delivery, Settlement("retry"), outcome(None))
+    assert not storage.publish.called
 
 
-@pytest.mark.parametrize(("delay", "given"), [(2.5, 2.5), (0.0, None)])
-async def test_nothing_is_published_for_a_retry(
-    delay: float, given: float | None, calls: mock.Mock
+@pytest.mark.parametrize(
+    ("settlement", "call"),
+    [
+        (Settlement("ack"), mock.call.ack()),
+        (Settlement("dead_letter", reason="why"), mock.call.reject()),
+        (Settlement("retry", delay=2.5), mock.call.nack(2.5)),
+        (Settlement("retry"), mock.call.nack(None)),
+    ],
+)
+async def test_the_message_ends(settlement: Settlement, call: Any, storage: Storage) -> None:
+    delivery = Delivery(message())
+    await storage.publisher.end(delivery, settlement)
+    made = [c for c in delivery.message.method_calls if c[0] in ("ack", "reject", "nack")]  # type: ignore[attr-defined]
+    assert made == [call]
+
+
+async def test_a_result_that_was_stored_before_is_no_new_dead_letter(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await settle(calls, Settlement("retry", delay=delay))
-    assert calls.method_calls == [mock.call.nack(given)]
+    dead_letter = Settlement("dead_letter", reason="why")
+    await Storage(monkeypatch, PubAck(stream="THOR", seq=8, duplicate=True)).store(dead_letter)
+    assert caplog.records == []
+    await Storage(monkeypatch).store(dead_letter)
+    assert [record.getMessage() for record in caplog.records] == ["message 7 is a dead letter: why"]
 
 
 @pytest.mark.parametrize(("deliveries", "maybe"), [(1, False), (2, True)])
 async def test_a_redelivered_command_may_have_been_applied(
-    deliveries: int, maybe: bool, calls: mock.Mock
+    deliveries: int, maybe: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await settle(calls, Settlement("ack"), deliveries)
-    row = msgspec.json.decode(calls.publish.call_args.args[1])
+    row = msgspec.json.decode(await Storage(monkeypatch).store(Settlement("ack"), deliveries))
     assert (row["deliveries"], row["maybe_applied"]) == (deliveries, maybe)
-    await settle(calls, Settlement("dead_letter", reason="why"), deliveries)
-    headers = calls.publish.call_args.kwargs["headers"]
-    assert headers["Thor-Maybe-Applied"] == str(maybe).lower()
+    storage = Storage(monkeypatch)
+    await storage.store(Settlement("dead_letter", reason="why"), deliveries)
+    assert storage.headers["Thor-Maybe-Applied"] == str(maybe).lower()
 
 
-async def test_an_outcome_too_long_for_nats_is_stored_without_its_ref(calls: mock.Mock) -> None:
-    await settle(calls, Settlement("ack"), ref="r" * 2**20)
-    stored = calls.publish.call_args.args[1]
+async def test_an_outcome_too_long_for_nats_is_stored_without_its_ref(storage: Storage) -> None:
+    stored = await storage.store(Settlement("ack"), ref="r" * 2**20)
     assert len(stored) < 1000
     assert msgspec.json.decode(stored)["ref"] is None

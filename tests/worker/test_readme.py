@@ -57,7 +57,9 @@ async def test_the_example_of_a_queue(emulator: ThorEmulator) -> None:
     now = datetime.now(UTC)
     good = StopCharge("A", 1, TAG, ref=1)
     unknown = StopCharge("B", 1, TAG, ref=2)
-    emulator.start_charge("A", 1, TAG)
+    charge = emulator.start_charge("A", 1, TAG)
+    began = charge.date_started - 60_000
+    emulator.charges["A", 1] = msgspec.structs.replace(charge, date_started=began)
     emulator.script(429, chargebox="A")
     queue: asyncio.Queue[tuple[bytes, datetime, int]] = asyncio.Queue()
     for command, created in [(good, now), (unknown, now), (good, now - timedelta(hours=1))]:

@@ -31,7 +31,7 @@ from thor_async import (
     Verdict,
     WrongTransaction,
 )
-from thor_async.worker import Settlement, decide, find_expiry, read_command
+from thor_async.worker import Settlement, apply_as_of, decide, find_expiry, read_command
 
 PINNED = StopCharge("A", 1, TAG, 52)
 BARE = StopCharge("A", 1, TAG)
@@ -95,7 +95,6 @@ UNKNOWN = [
     outcome(ResponseTimeout("no")),
     outcome(ConnectionLost("no")),
     outcome(UnexpectedResponse("no")),
-    outcome(WrongTransaction("no"), maybe=True),
     outcome(TooManyRequests("no"), maybe=True),
 ]
 
@@ -107,6 +106,57 @@ def test_an_unknown_outcome_is_repeated_only_with_a_transaction(
     assert decide(unknown, random=highest) == Settlement("retry", delay=2.0, reason="no")
     bare = msgspec.structs.replace(unknown, command=BARE)
     assert decide(bare) == Settlement("dead_letter", reason="no", maybe_applied=True)
+
+
+@pytest.mark.parametrize("command", [PINNED, BARE])
+def test_a_wrong_transaction_is_never_repeated(command: StopCharge) -> None:
+    """The charge that was meant is over, or was never that one."""
+    wrong = outcome(WrongTransaction("no"), command, maybe=True)
+    assert decide(wrong) == Settlement("dead_letter", reason="no", maybe_applied=True)
+    watched = decide(
+        Confirmation("still_running", "seen", outcome(WrongTransaction("no"), command))
+    )
+    assert watched.action == "dead_letter"
+
+
+@pytest.mark.parametrize("deliveries", [1, 2])
+def test_a_pin_that_the_list_refuses_is_a_dead_letter(deliveries: int) -> None:
+    refused = outcome(NotSentError("several charges there", reason="pin"), BARE)
+    assert decide(refused, deliveries) == Settlement(
+        "dead_letter", reason="several charges there", maybe_applied=deliveries > 1
+    )
+
+
+def test_an_unknown_list_is_asked_again_only_if_nothing_was_applied() -> None:
+    error = NotSentError("the list is not known", reason="pin", cause=ConnectionLost("lost"))
+    unknown = outcome(error, BARE)
+    retry = Settlement("retry", delay=2.0, reason="the list is not known")
+    dead = Settlement("dead_letter", reason="the list is not known", maybe_applied=True)
+    assert decide(unknown, random=highest) == retry
+    assert decide(unknown, 2) == dead
+    assert decide(unknown, 2, may_be_applied=False, random=highest).action == "retry"
+    assert decide(unknown, may_be_applied=True) == dead
+    last = decide(unknown, 30, may_be_applied=False)
+    assert (last.action, last.maybe_applied) == ("dead_letter", False)
+
+
+def test_a_list_that_refuses_the_account_does_not_pause() -> None:
+    """An account without the list can still stop."""
+    error = NotSentError("not known", reason="pin", cause=RestAPINotEnabled("no"))
+    assert not decide(outcome(error, BARE)).pauses
+    assert decide(outcome(error, BARE), 2).action == "dead_letter"
+
+
+@pytest.mark.parametrize("error", [ConnectorNotValid("no"), NotSentError("no", reason="expired")])
+def test_a_dead_letter_counts_the_deliveries_before_it(error: ThorError) -> None:
+    assert decide(outcome(error)).maybe_applied is False
+    assert decide(outcome(error), 2).maybe_applied is True
+    assert decide(outcome(error), 2, may_be_applied=False).maybe_applied is False
+
+
+def test_what_is_over_by_the_list_is_done() -> None:
+    over = outcome(NotSentError("over", reason="not_running"), BARE)
+    assert decide(over, 7) == Settlement("ack")
 
 
 def test_a_shutdown_hands_over_at_once() -> None:
@@ -132,8 +182,10 @@ def test_delays_grow_to_a_minute() -> None:
 )
 def test_the_number_of_deliveries_is_limited(error: ThorError, maybe: bool) -> None:
     assert decide(outcome(error), 29).action == "retry"
-    expected = Settlement("dead_letter", reason="delivered 30 times: no", maybe_applied=maybe)
+    expected = Settlement("dead_letter", reason="delivered 30 times: no", maybe_applied=True)
     assert decide(outcome(error), 30) == expected
+    unsent = decide(outcome(error), 30, may_be_applied=False)
+    assert unsent == msgspec.structs.replace(expected, maybe_applied=maybe)
     assert decide(outcome(error), 3, max_deliveries=3).action == "dead_letter"
 
 
@@ -201,6 +253,40 @@ def test_not_after_replaces_the_age_limit() -> None:
     assert find_expiry(command, created, NOW) is None
     late = find_expiry(command, created, NOW + timedelta(microseconds=1))
     assert late == Settlement("dead_letter", reason="expired: its not_after has passed")
+
+
+def test_an_expired_command_may_have_been_applied_by_an_earlier_delivery() -> None:
+    created = NOW - timedelta(hours=1)
+    for deliveries in (1, 2):
+        expiry = find_expiry(BARE, created, NOW, deliveries)
+        assert expiry is not None
+        assert expiry.maybe_applied is (deliveries > 1)
+
+
+@pytest.mark.parametrize(
+    ("age", "deliveries", "is_bound"),
+    [
+        (0.0, 1, False),
+        (30.0, 1, False),
+        (30.1, 1, True),
+        (-30.1, 1, True),  # one of the two clocks is wrong
+        (0.0, 2, True),
+    ],
+)
+def test_a_repeat_stops_no_charge_that_began_later(
+    age: float, deliveries: int, is_bound: bool
+) -> None:
+    created = NOW - timedelta(seconds=age)
+    bound = msgspec.structs.replace(BARE, as_of=created)
+    assert apply_as_of(BARE, created, NOW, deliveries) == (bound if is_bound else BARE)
+    assert apply_as_of(PINNED, created, NOW, deliveries) == PINNED
+    given = msgspec.structs.replace(BARE, as_of=NOW - timedelta(days=1))
+    assert apply_as_of(given, created, NOW, deliveries) == given
+
+
+def test_a_shorter_limit_of_freshness() -> None:
+    created = NOW - timedelta(seconds=2)
+    assert apply_as_of(BARE, created, NOW, fresh_for=1.5).as_of == created
 
 
 def test_the_decisions_need_no_broker() -> None:

@@ -96,13 +96,16 @@ class EnsureOperation(msgspec.Struct, frozen=True):
             if is_due and (now >= due or tracker.was_refused) and dispatcher.stop_reason is None:
                 tracker.mark_sent()
                 left = min(timeout, until - now)
-                outcome = await stops.run(dispatcher, index, command, left, started)
-                sent += outcome.attempts > 0
-                if is_final_rejection(outcome):
+                latest = await stops.run(dispatcher, index, command, left, started)
+                outcome = _add_earlier(outcome, latest)
+                sent += latest.attempts > 0
+                if is_final_rejection(latest):
                     break
                 now = dispatcher.time()
                 due, delay = now + delay, min(delay * 2, _LONGEST_REPEAT)
-                if is_worth_watching(outcome):
+                if latest.error is None:
+                    tracker.trust_transaction()
+                if is_worth_watching(latest):
                     is_taken = True
                     tracker.watch_from(now)
             wake = due if due > now else now + _NEXT_LIST
@@ -128,3 +131,15 @@ def _why_unsent(dispatcher: Dispatcher, tracker: ChargeTracker) -> NotSentError:
     if dispatcher.stop_reason is not None:
         return dispatcher.refusal()
     return NotSentError("the running list does not show it", reason="pin")
+
+
+def _add_earlier(earlier: StopOutcome | None, latest: StopOutcome) -> StopOutcome:
+    """Returns the latest outcome, with what the stops before it may have done."""
+    if earlier is None:
+        return latest
+    if isinstance(latest.error, NotSentError):
+        return earlier
+    was_applied = earlier.error is None or earlier.maybe_applied
+    if latest.error is not None:
+        latest.error.maybe_applied |= was_applied
+    return msgspec.structs.replace(latest, maybe_applied=latest.maybe_applied or was_applied)

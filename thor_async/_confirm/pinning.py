@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
@@ -36,15 +37,17 @@ class TransactionResolver:
         """Returns the command with its transaction, or the reason why it cannot be sent.
 
         The charge that is meant had begun by loop time `since`, or by the command's `as_of`. That
-        it is over is only proven by a list that began longer after that than a list may lag.
+        it is over is only proven by two complete lists in a row, which began longer after that than
+        a list may lag.
         """
-        earliest = since
+        earliest, absences = since, 0
         while True:
             snapshot = await self._poller.latest_showing(
                 command.chargebox, command.connector, earliest
             )
             if not isinstance(snapshot, Snapshot):
-                return _cannot_pin(f"the running list is not known: {snapshot.message}")
+                why = f"the running list is not known: {snapshot.message}"
+                return NotSentError(why, reason="pin", cause=snapshot)
             if snapshot is not self._latest:
                 self._latest = snapshot
                 self._known |= snapshot.chargeboxes
@@ -60,9 +63,10 @@ class TransactionResolver:
             if command.as_of is not None:
                 age = snapshot.wall_time - command.as_of.timestamp()
                 begun_by = min(since, snapshot.begun - age + CLOCK_MARGIN)
-            earliest = begun_by + LONGEST_LAG
-            if snapshot.begun >= earliest:
+            absences += snapshot.begun >= begun_by + LONGEST_LAG
+            if absences == 2:
                 return NotSentError("no charge runs there", reason="not_running")
+            earliest = max(begun_by + LONGEST_LAG, math.nextafter(snapshot.begun, math.inf))
 
     async def is_known(self, chargebox: str) -> bool:
         """Whether any list has had this chargebox. If none has, its absence proves nothing."""

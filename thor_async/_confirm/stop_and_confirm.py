@@ -66,6 +66,8 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
             left = min(timeout, until - dispatcher.time())
             outcome = await self.stops.run(dispatcher, index, pinned, left, started)
             if is_worth_watching(outcome):
+                if pinned.transaction is not None and outcome.error is None:
+                    tracker.trust_transaction()
                 tracker.watch_from(dispatcher.time())
                 await end_batch_on_failure(
                     dispatcher,

@@ -105,7 +105,7 @@ class ChargeTracker:
         self._is_given = command.transaction is not None
         self._began_by = now
         self._is_repeated = is_repeated
-        self._is_sent = self._trusts_absence = False
+        self._is_sent = self._is_trusted = self._trusts_absence = False
         self._watched_from: float | None = None
         self._was_seen = self._saw_later_charge = False
         self._absent = self._replaced = 0
@@ -128,6 +128,13 @@ class ChargeTracker:
         self._transaction = transaction
         self._is_sent = True
         self._watched_from = now
+
+    def trust_transaction(self) -> None:
+        """Lets a notification alone prove the end of the pinned transaction.
+
+        For one that Thor relayed a stop to: then it was the one that ran.
+        """
+        self._is_trusted = True
 
     def trust_absence(self) -> None:
         """Lets absence prove the end of a charge that no list has shown.
@@ -230,7 +237,9 @@ class ChargeTracker:
             return
         # A later charge may be the one to which the stop went.
         is_clear = self._is_given or not self._saw_later_charge
-        if self._transaction in self._ended and is_clear:
+        # Without a transaction, the notification may be late, and about the charge before it.
+        is_ours = self._is_given or self._is_trusted or self._absent >= 1
+        if self._transaction in self._ended and is_clear and is_ours:
             self._end("stopped", NOTIFIED)
         elif self._absent >= 2 and is_clear and (self._was_seen or self._trusts_absence):
             self._end("stopped", GONE if self._was_seen else NOTHING_RUNS)

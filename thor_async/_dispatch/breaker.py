@@ -62,7 +62,7 @@ class CircuitBreaker:
         self._pauses_when_refused = pauses_when_refused
         self._on_open, self._on_close, self._on_give_up = on_open, on_close, on_give_up
         self._state = BreakerState.CLOSED
-        self._is_shut = False
+        self._is_disabled = False
         self._cause: ThorError | None = None
         self._delay = self._FIRST_DELAY
         self._opened_at = 0.0
@@ -143,9 +143,9 @@ class CircuitBreaker:
         while self.is_open and self._state is not BreakerState.PROBE_READY:
             await self._wait_in(self._pull_waiters)
 
-    def shut(self) -> None:
-        """Closes it for good, and wakes all that wait."""
-        self._is_shut = True
+    def disable(self) -> None:
+        """Lets everything pass from now on, and wakes all that wait."""
+        self._is_disabled = True
         self._close()
 
     def _record_refusal(self, error: AccountError, probe: int) -> None:
@@ -170,7 +170,7 @@ class CircuitBreaker:
         self._schedule_probe()
 
     def _open(self, cause: ThorError) -> None:
-        if self._is_shut:
+        if self._is_disabled:
             return
         self.is_open = True
         self._pause += 1

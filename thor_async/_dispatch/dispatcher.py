@@ -68,7 +68,7 @@ class Dispatcher:
         """Sends nothing more, for this `reason` of a `NotSentError`. What is in flight finishes."""
         if self.stop_reason is None:
             self.stop_reason, self.cause = reason, cause
-            self._breaker.shut()
+            self._breaker.disable()
             self._expire(self._waits)
 
     def abort(self) -> None:

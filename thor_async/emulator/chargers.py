@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,17 @@ class Behaviour(msgspec.Struct, frozen=True):
     """The reaction of a chargebox to a relayed stop, and the start of the next charge.
 
     The delay of each stop, from the relay until the chargebox acts, is drawn from the range
-    `delay`, in seconds. `refuses` is the probability that the chargebox then refuses: the charge
-    goes on. `next_driver` is the time in seconds from the end of a charge to the start of the next
-    one there, with the same id_tag and a new transaction; None: no next charge starts. Raises
-    ValueError for bad values.
+    `delay`, in seconds. The first `ignores` stops of each charge have no effect and no
+    notification; math.inf: the chargebox never stops a charge. `refuses` is the probability that
+    the chargebox refuses a stop that it does not ignore: the charge goes on. `next_driver` is
+    the time in seconds from the end of a charge to the start of the next one there, with the same
+    id_tag and a new transaction; None: no next charge starts. Raises ValueError for bad values.
     """
 
     delay: tuple[float, float] = (0.0, 0.0)
     refuses: float = 0.0
     next_driver: float | None = None
+    ignores: float = 0
 
     def __post_init__(self) -> None:
         check_range("delay", self.delay)
@@ -44,9 +47,13 @@ class Behaviour(msgspec.Struct, frozen=True):
             raise ValueError(
                 f"next_driver {self.next_driver} is no duration: give seconds, 0 or more"
             )
+        if not self.ignores >= 0:
+            raise ValueError(f"ignores {self.ignores} is no number of stops: give 0 or more")
 
 
 _DEFAULT_BEHAVIOUR = Behaviour()
+# Seconds. Who stops a charge means one that runs already: see `ThorEmulator.fill`.
+_AGE_OF_FILLED = 3600
 
 
 class ChargerFleet:
@@ -62,14 +69,16 @@ class ChargerFleet:
         self.offline: set[str] = set()
         self.notifications: webhooks.Notifications | None = None
         self.ledger = Ledger()
+        self.next_transaction = 1
+        self.clock_offset = 0.0
         self._rng = random.Random(seed)
         self._charger_rng = random.Random(f"chargeboxes {seed}")
         self._clock = Clock()
         self._webhook_sender = webhooks.WebhookSender(self._clock, seed)
         self._history = History()
-        self._last_transaction = 0
         self._offline_actions: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._unreported_ends: dict[tuple[str, int], int] = {}
+        self._ignored: Counter[tuple[str, int]] = Counter()
 
     def _start_chargers(self) -> None:
         self._clock.start()
@@ -93,42 +102,55 @@ class ChargerFleet:
         transaction: int | None = None,
         *,
         mode: str = "local",
+        date_started: datetime | None = None,
     ) -> Charge:
         """Start a charge and return it. A new chargebox is added.
 
-        By default the tag is random and the transaction is the next free number. `mode` is `local`,
-        `remote` or `api`; the list of running charges has the tag of a local charge only. Raises
-        ValueError if a charge runs there already, or for a bad `connector` or `mode`.
+        By default the tag is random, the transaction is `next_transaction`, and the charge begins
+        now. `mode` is `local`, `remote` or `api`; the list of running charges has the tag of a
+        local charge only. `date_started`, an aware datetime by Thor's clock, makes an older charge:
+        also a list that lags shows it since then. Raises ValueError if a charge runs there already,
+        or for a bad `connector`, `mode` or `date_started`.
         """
+        if date_started is not None and date_started.utcoffset() is None:
+            raise ValueError(f"date_started {date_started} has no time zone: add tzinfo=")
         if (chargebox, connector) in self.charges:
             raise ValueError(f"a charge runs at {chargebox!r}, {connector}: stop it first")
         if connector < 1 or mode not in MODES:
             raise ValueError(f"{connector=}, {mode=}: give 1 or more, and one of {MODES}")
+        now_ms = self._thor_ms()
+        began_ms = now_ms if date_started is None else round(date_started.timestamp() * 1000)
         charge = Charge(
             chargebox,
             connector,
             f"{self._rng.getrandbits(40):010X}" if id_tag is None else id_tag,
-            self._last_transaction + 1 if transaction is None else transaction,
+            self.next_transaction if transaction is None else transaction,
             mode,
-            self._clock.epoch_ms(),
+            began_ms,
         )
-        self._last_transaction = max(self._last_transaction, charge.transaction)
+        self.next_transaction = max(self.next_transaction, charge.transaction + 1)
         self.chargeboxes.setdefault(chargebox, set()).add(connector)
         self.charges[charge.place] = charge
-        self._history.add_start(self._clock.now(), charge)
+        self._ignored.pop(charge.place, None)
+        self._history.add_start(self._clock.now(), charge, (now_ms - began_ms) / 1000)
         self._notify(chargebox, webhooks.start_accepted(charge))
         return charge
 
     def fill(self, commands: Iterable[StopCharge]) -> None:
         """Start the charge that each command would stop, unless it runs already.
 
-        Raises ValueError if another charge runs there.
+        Each charge began one hour ago. Raises ValueError if another charge runs there.
         """
+        began = datetime.fromtimestamp(self._thor_ms() / 1000 - _AGE_OF_FILLED, UTC)
         for command in commands:
             charge = self.charges.get((command.chargebox, command.connector))
             if charge is None or not matches(command, charge):
                 self.start_charge(
-                    command.chargebox, command.connector, command.id_tag, command.transaction
+                    command.chargebox,
+                    command.connector,
+                    command.id_tag,
+                    command.transaction,
+                    date_started=began,
                 )
 
     def refuse_start(self, chargebox: str, connector: int, id_tag: str) -> None:
@@ -139,12 +161,12 @@ class ChargerFleet:
     def end_charge(self, chargebox: str, connector: int) -> None:
         """Let the driver end the charge that runs there. Raises ValueError if none runs."""
         charge = self._require_charge(chargebox, connector)
-        self._end(charge, webhooks.stopped(charge, self._clock.epoch_ms()))
+        self._end(charge, webhooks.stopped(charge, self._thor_ms()))
 
     def unlock(self, chargebox: str, connector: int) -> None:
         """Unlock the connector, which ends the charge there. Raises ValueError if none runs."""
         charge = self._require_charge(chargebox, connector)
-        self._end(charge, webhooks.unlocked(charge, self._clock.epoch_ms()))
+        self._end(charge, webhooks.unlocked(charge, self._thor_ms()))
 
     def go_offline(self, chargebox: str) -> None:
         """Disconnect the chargebox: stops for it and notifications from it wait.
@@ -162,6 +184,10 @@ class ChargerFleet:
         self.offline.discard(chargebox)
         for action in self._offline_actions.pop(chargebox, []):
             self._when_online(chargebox, action)
+
+    def _thor_ms(self) -> int:
+        """Returns milliseconds since 1970 by Thor's clock."""
+        return self._clock.epoch_ms() + round(self.clock_offset * 1000)
 
     def _charges_ago(self, seconds: float) -> Iterable[Charge]:
         return self._history.running_at(self._clock.now() - seconds, self.charges)
@@ -209,12 +235,19 @@ class ChargerFleet:
             execute()
 
     def _execute_stop(self, relayed: Charge) -> None:
-        """Ends the charge, or refuses. The emulator's choice: ignores a charge that is over."""
+        """Ends the charge, or ignores the stop, or refuses.
+
+        The emulator's choice: a stop of a charge that is over has no effect.
+        """
         charge = self._find_current(relayed)
         if charge is None or self._has_unreported_end(charge):
             return
-        date = self._clock.epoch_ms()
-        if self._charger_rng.random() < self._behaviour(charge.chargebox).refuses:
+        behaviour = self._behaviour(charge.chargebox)
+        if self._ignored[charge.place] < behaviour.ignores:
+            self._ignored[charge.place] += 1
+            return
+        date = self._thor_ms()
+        if self._charger_rng.random() < behaviour.refuses:
             self.ledger.refused[charge.transaction] = self._clock.now()
             self._notify(charge.chargebox, webhooks.stop_refused(charge, date))
         else:

@@ -38,6 +38,9 @@ class ThorEmulator(ChargerFleet, Server):
     - `charges`, the running charges that Thor knows, by chargebox and connector;
     - `chargeboxes`, the chargeboxes that Thor knows, each with its known connectors;
     - `behaviours` of the chargeboxes on a stop, by chargebox; None is the key for all others;
+    - `next_transaction`, the number of the next charge that is started without one; a lower value
+      makes the numbers fall, or reuses them;
+    - `clock_offset`, the seconds by which Thor's clock is ahead of the clock of this machine;
     - `notifications`, the receiver of notifications, or None.
 
     `offline` holds the chargeboxes between `go_offline` and `come_back`. `ledger` is the record of
@@ -217,7 +220,7 @@ class ThorEmulator(ChargerFleet, Server):
             "occupied_connectors": [n for n in connectors if (name, n) in self.charges],
             "reserved_connectors": [],
             "coordinates": {"latitude": 45.07, "longitude": 7.69},
-            "last_heartbeat": self._clock.epoch_ms(),
+            "last_heartbeat": self._thor_ms(),
             "timezone": "Europe/Rome",
         }
 

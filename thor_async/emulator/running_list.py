@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping
 
-_FAULTS = ("cut", "broken", "empty", "foreign", "error")
+_FAULTS = ("cut", "broken", "empty", "foreign", "error", "partial")
 _MAX_EVENTS = 10_000
 
 
@@ -26,7 +26,8 @@ class Lists(msgspec.Struct, frozen=True):
     of that time ago, at most 10,000 starts and ends back. The others are probabilities from 0 to 1;
     an answer has at most one of these faults. `cut`: fewer items than the `count`. `broken`: JSON
     that ends in the middle, in a complete HTTP answer. `empty`: a count of 0. `foreign`: only
-    charges of another account. `error`: a 500, 502 or 503. Raises ValueError for bad values.
+    charges of another account. `error`: a 500, 502 or 503. `partial`: some charges are left out,
+    and the `count` agrees with the rest. Raises ValueError for bad values.
     """
 
     lag: tuple[float, float] = (0.0, 0.0)
@@ -35,6 +36,7 @@ class Lists(msgspec.Struct, frozen=True):
     empty: float = 0.0
     foreign: float = 0.0
     error: float = 0.0
+    partial: float = 0.0
 
     def __post_init__(self) -> None:
         check_range("lag", self.lag)
@@ -52,26 +54,27 @@ class History:
     """Keeps the last starts and ends, to compute which charges ran at an earlier time."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[float, Charge, bool]] = deque(maxlen=_MAX_EVENTS)
+        self._events: deque[tuple[float, Charge, float | None]] = deque(maxlen=_MAX_EVENTS)
 
-    def add_start(self, at: float, charge: Charge) -> None:
-        self._events.append((at, charge, True))
+    def add_start(self, at: float, charge: Charge, age: float) -> None:
+        """Adds a charge that is added at `at`, and began `age` seconds before."""
+        self._events.append((at, charge, at - age))
 
     def add_end(self, at: float, charge: Charge) -> None:
-        self._events.append((at, charge, False))
+        self._events.append((at, charge, None))
 
     def running_at(
         self, time: float, charges: Mapping[tuple[str, int], Charge]
     ) -> Iterable[Charge]:
         """Returns the charges that ran at `time`. `charges` are those that run now."""
         running = dict(charges)
-        for at, charge, is_start in reversed(self._events):
+        for at, charge, began in reversed(self._events):
             if at <= time:
                 break
-            if is_start:
-                running.pop(charge.place, None)
-            else:
+            if began is None:
                 running[charge.place] = charge
+            elif began > time:
+                running.pop(charge.place, None)
         return running.values()
 
 
@@ -86,6 +89,8 @@ def running_list(
     elif fault == "foreign":
         charges = [_foreign_charge(number) for number in range(rng.randint(1, 9))]
     items = [charge.item() for charge in charges if chargebox in (None, charge.chargebox)]
+    if fault == "partial" and items:
+        items = rng.sample(items, rng.randrange(len(items)))
     listed = items[: rng.randrange(len(items))] if fault == "cut" and items else items
     answer = json_answer({"count": len(items), "items": listed, "users": {}})
     if fault == "broken":

@@ -1,8 +1,9 @@
 """Stops charges on commands from a message broker: each message ends only after its effect.
 
 Pure functions decide how a message ends, for any broker: `read_command`, `find_expiry` and
-`decide` return a `Settlement`. `thor_async.worker.service` is the worker for NATS JetStream, built
-on FastStream; it needs the extra `worker`.
+`decide` return a `Settlement`; `apply_as_of` makes a repeat of a command safe.
+`thor_async.worker.service` is the worker for NATS JetStream, built on FastStream; it needs the
+extra `worker`.
 
 How it grows to a million chargeboxes, calculated. One charge a day for each chargebox is 12 stops a
 second, and perhaps 100 in the busy hour. One worker with 32 in flight stops 640 a second at 50 ms,
@@ -21,14 +22,15 @@ chargeboxes at once is different:
 - Replays. JetStream does not deliver an acknowledged message again. If a consumer is deleted and
   created again, JetStream delivers all messages that the stream still holds. A message older than
   `max_age` becomes a dead letter without a request. Each other message costs one request, at the
-  same pace, and Thor answers NotInTransaction. A command with a `transaction` cannot stop another
-  charge then; a command without one can, for `max_age`.
+  same pace, and Thor answers NotInTransaction. No later charge is stopped: a command without a
+  `transaction` that was delivered before, or is older than 30 s, is sent only for a charge that
+  began before its message was stored.
 - Requests. A delivery costs at most 3 requests. All deliveries of a worker cost on average at most
   1.2, plus 100 in total, by the retry budget of the client. After 64 outcomes in a row without an
   answer of Thor, a worker sends one probe at a time, at most 15 s apart. A command is delivered
   again after 2 to 60 s, so about 15 times within `max_age`, and at most 30 times.
 """
 
-from .settlement import Settlement, decide, find_expiry, read_command
+from .settlement import Settlement, apply_as_of, decide, find_expiry, read_command
 
-__all__ = ["Settlement", "decide", "find_expiry", "read_command"]
+__all__ = ["Settlement", "apply_as_of", "decide", "find_expiry", "read_command"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import math
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,16 @@ from nats.aio.client import Client
 
 from .._client import ThorClient
 from .._config import check_max_in_flight, check_seconds
-from .._confirm.tracker import Confirmation, is_watched
-from .._dispatch.breaker import CircuitBreaker
-from .._errors import AccountError, ThorError
-from .._events import describe_cause
-from .._models import StopCharge, StopOutcome
+from .handler import PULL_TIMEOUT, MessageHandler
 from .health import State, write_health
-from .publisher import SettlementPublisher, delivery_count, stream_sequence
-from .settlement import Settlement, decide, find_expiry, read_command
+from .publisher import SettlementPublisher
+from .settlement import FRESH_FOR
 from .streams import Subjects, ensure_streams
 
-LOG = logging.getLogger("thor_async.worker")
-
-_HEARTBEAT_INTERVAL = 0.5
+_HEARTBEAT_INTERVAL = 0.1
 _HEALTH_INTERVAL = 5.0
-_PULL_TIMEOUT = 2.0
-# A draining worker must finish its last pull first: that pull would take the message again, and
-# lose it for another ack_wait.
-_HANDOVER_DELAY = _PULL_TIMEOUT + 1.0
+_SETTLE_TIME = 2.0
+"""Seconds before the end of a drain, to store what is known of the commands that it cuts off."""
 
 
 def add_worker(
@@ -88,11 +79,10 @@ class StopWorker:
         self._max_age = max_age
         self._confirm = confirm
         self._health_file = health_file
-        self._in_hand: dict[int, NatsMessage] = {}
         self._subscribers: list[Any] = []
-        self._has_started = self._is_draining = False
-        self._breaker: CircuitBreaker
-        self._publisher: SettlementPublisher
+        self._has_started = False
+        self._cut_at = math.inf
+        self._handler: MessageHandler
 
     def subscribe(self, count: int) -> None:
         """Adds `count` subscribers that pull one message each, so that no message is buffered here.
@@ -104,7 +94,7 @@ class StopWorker:
                 self._subjects.commands,
                 stream=JStream(self._subjects.stream, declare=False),
                 durable=self._subjects.durable,
-                pull_sub=PullSub(batch_size=1, timeout=_PULL_TIMEOUT),
+                pull_sub=PullSub(batch_size=1, timeout=PULL_TIMEOUT),
                 ack_policy=AckPolicy.MANUAL,
                 decoder=_raw_body,
                 no_reply=True,
@@ -126,73 +116,26 @@ class StopWorker:
         except BaseException:
             await self._broker.stop()
             raise
-        self._publisher = SettlementPublisher(client, self._subjects)
-        self._breaker = CircuitBreaker(
-            pauses_when_refused=True, on_open=_log_pause, on_close=_log_resumption
+        self._handler = MessageHandler(
+            self._thor,
+            SettlementPublisher(client, self._subjects),
+            max_age=self._max_age,
+            # Another worker may have a message that is older than ack_wait.
+            fresh_for=min(FRESH_FOR, ack_wait / 2),
+            confirm=self._confirm,
         )
         async with self._thor:
             heartbeat = asyncio.create_task(self._run_heartbeat(client, ack_wait / 3))
             try:
                 yield
             finally:
-                self._drain()
+                self._handler.drain()
                 heartbeat.cancel()
                 await asyncio.gather(heartbeat, return_exceptions=True)
 
     async def _handle_message(self, message: NatsMessage) -> None:
-        self._in_hand[id(message)] = message
-        try:
-            await self._settle(message)
-        except Exception as failure:
-            # Only the name: text and traceback of a foreign exception may hold secrets.
-            name, sequence = type(failure).__name__, stream_sequence(message)
-            LOG.error("message %d is left to be delivered again: %s", sequence, name)  # noqa: TRY400
-        finally:
-            del self._in_hand[id(message)]
-
-    async def _settle(self, message: NatsMessage) -> None:
-        """Stops the command's charge, then acknowledges, dead-letters or returns the message."""
-        command = read_command(message.body)
-        if isinstance(command, Settlement):
-            await self._publisher.dead_letter(message, command)
-            return
-        probe = await self._breaker.acquire_probe()
-        if self._is_draining:
-            await message.nack(_HANDOVER_DELAY)
-            return
-        created = message.raw_message.metadata.timestamp
-        expiry = find_expiry(command, created, datetime.now(UTC), max_age=self._max_age)
-        if expiry is not None:
-            self._breaker.release_probe(probe)
-            await self._publisher.dead_letter(message, expiry)
-            return
-        try:
-            result = await self._stop(command)
-        except BaseException:
-            self._breaker.release_probe(probe)
-            raise
-        self._record(result.outcome if isinstance(result, Confirmation) else result, probe)
-        settlement = decide(result, delivery_count(message))
-        await self._publisher.settle(message, settlement, result)
-
-    async def _stop(self, command: StopCharge) -> StopOutcome | Confirmation:
-        if self._confirm is None:
-            return await self._thor._stop_outcome(command)
-        confirmation = await self._thor._confirm_outcome(command, self._confirm)
-        # What Thor did not take is explained by the outcome alone.
-        return confirmation if is_watched(confirmation.outcome) else confirmation.outcome
-
-    def _record(self, outcome: StopOutcome, probe: int) -> None:
-        """Lets the breaker take in how a command ended."""
-        error, was_refused = outcome.error, self._breaker.is_refused
-        self._breaker.record_command(error, outcome.attempts, probe)
-        if isinstance(error, AccountError) and (probe or not was_refused):
-            LOG.error("paused, Thor refuses the account: %s; mend the key", error.message)
-
-    def _drain(self) -> None:
-        """Releases the commands that wait for the breaker, to be returned to the broker."""
-        self._is_draining = True
-        self._breaker.shut()
+        self._has_started = True  # the heartbeat may be later
+        await self._handler.handle(message)
 
     async def _run_heartbeat(self, client: Client, period: float) -> None:
         """Extends the ack wait of messages in hand every `period` s, and writes the health file."""
@@ -200,45 +143,45 @@ class StopWorker:
         extend_at = health_at = loop.time()
         while True:
             self._detect_drain()
+            if loop.time() >= self._cut_at:
+                self._cut_at = math.inf
+                await self._handler.cut()
             if loop.time() >= extend_at:
                 extend_at = loop.time() + period
                 await self._extend_ack_wait()
             if self._health_file is not None and loop.time() >= health_at:
                 health_at = loop.time() + _HEALTH_INTERVAL
-                write_health(self._health_file, self._state(client), len(self._in_hand))
+                in_hand = len(self._handler.deliveries.in_hand)
+                write_health(self._health_file, self._state(client), in_hand)
             await asyncio.sleep(_HEARTBEAT_INTERVAL)
 
     def _detect_drain(self) -> None:
-        """Releases the waiting commands when the broker stops: its stop waits for them.
+        """Begins to drain when the broker stops: its stop waits for the commands in hand.
 
-        FastStream has no hook for the begin of a stop, so the heartbeat looks for it.
+        FastStream has no hook for the begin of a stop, so the heartbeat looks for it. After its
+        `graceful_timeout` it cancels what is in hand, and nothing of it would be stored. So the
+        handler ends it before that.
         """
         is_running = any(subscriber.running for subscriber in self._subscribers)
-        if self._has_started and not is_running:
-            self._drain()
-        self._has_started = is_running
+        if self._has_started and not is_running and not self._handler.is_draining:
+            self._handler.drain()
+            grace = self._broker.config.graceful_timeout or 0.0
+            now = asyncio.get_running_loop().time()
+            self._cut_at = now + grace - min(_SETTLE_TIME, grace / 2)
+        self._has_started |= is_running
 
     async def _extend_ack_wait(self) -> None:
-        for message in tuple(self._in_hand.values()):
-            with contextlib.suppress(nats.errors.Error):
-                await message.in_progress()
+        for delivery in tuple(self._handler.deliveries.in_hand.values()):
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await delivery.message.in_progress()
 
     def _state(self, client: Client) -> State:
-        if self._is_draining:
+        if self._handler.is_draining:
             return "draining"
         if not client.is_connected:
             return "disconnected"
-        return "paused" if self._breaker.is_open else "running"
+        return "paused" if self._handler.is_paused else "running"
 
 
 async def _raw_body(message: NatsMessage) -> bytes:
     return message.body
-
-
-def _log_pause(cause: ThorError) -> None:
-    if not isinstance(cause, AccountError):
-        LOG.warning("paused, Thor seems down: %s", describe_cause(cause))
-
-
-def _log_resumption(seconds: float) -> None:
-    LOG.warning("resumed after %.3f s", seconds)

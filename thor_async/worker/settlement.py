@@ -10,13 +10,14 @@ from typing import Literal
 import msgspec
 
 from .._confirm.tracker import Confirmation
-from .._errors import AccountError, NotSentError
+from .._errors import AccountError, NotSentError, WrongTransaction
 from .._models import NextStep, StopCharge, StopOutcome
 from .._protocol.sanitize import sanitize
 
 Action = Literal["ack", "retry", "dead_letter"]
 
 MAX_DELIVERIES = 30
+FRESH_FOR = 30.0
 _FIRST_DELAY, _MAX_DELAY = 2.0, 60.0
 
 _DECODER = msgspec.json.Decoder(StopCharge)
@@ -54,29 +55,56 @@ def read_command(body: bytes) -> StopCharge | Settlement:
 
 
 def find_expiry(
-    command: StopCharge, created: datetime, now: datetime, *, max_age: float = 600.0
+    command: StopCharge,
+    created: datetime,
+    now: datetime,
+    deliveries: int = 1,
+    *,
+    max_age: float = 600.0,
 ) -> Settlement | None:
     """Returns the `Settlement` of a command that is too old to be sent, else None.
 
     A command expires at its `not_after`; without one, `max_age` seconds after `created`, the time
     when the message was first stored. A late stop could end the charge of the next driver.
+    `deliveries` includes this one.
     """
+    age = (now - created).total_seconds()
     if command.not_after is not None:
         if now <= command.not_after:
             return None
-        return Settlement("dead_letter", reason="expired: its not_after has passed")
-    age = (now - created).total_seconds()
-    if age <= max_age:
+        reason = "expired: its not_after has passed"
+    elif age <= max_age:
         return None
-    return Settlement(
-        "dead_letter", reason=f"expired: {age:.0f} s old, at most {max_age:.0f} are allowed"
-    )
+    else:
+        reason = f"expired: {age:.0f} s old, at most {max_age:.0f} are allowed"
+    return Settlement("dead_letter", reason=reason, maybe_applied=deliveries > 1)
+
+
+def apply_as_of(
+    command: StopCharge,
+    created: datetime,
+    now: datetime,
+    deliveries: int = 1,
+    *,
+    fresh_for: float = FRESH_FOR,
+) -> StopCharge:
+    """Returns the command to send, with `created` as its `as_of` where it could hit a later charge.
+
+    That is a command with neither `transaction` nor `as_of`, which was delivered before, or whose
+    age is over `fresh_for` seconds. `created` is the time when the message was first stored: a
+    charge that began after it is not stopped. `deliveries` includes this one.
+    """
+    is_fresh = deliveries == 1 and abs((now - created).total_seconds()) <= fresh_for
+    if is_fresh or command.transaction is not None or command.as_of is not None:
+        return command
+    return msgspec.structs.replace(command, as_of=created)
 
 
 def decide(
     result: StopOutcome | Confirmation,
     deliveries: int = 1,
     *,
+    may_be_applied: bool | None = None,
     max_deliveries: int = MAX_DELIVERIES,
     random: Callable[[float, float], float] = random.uniform,
 ) -> Settlement:
@@ -84,38 +112,46 @@ def decide(
 
     `deliveries` includes this one. A message that would need more than `max_deliveries` becomes a
     dead letter. Delay after delivery n: `uniform(d / 2, d)` s, d = min(60, 2 * 2**(n-1)).
+    `may_be_applied`: whether an earlier delivery may have stopped the charge; by default, if there
+    was one. A dead letter says so.
 
     - `done`: ack.
-    - `resend`: retry. An expired command becomes a dead letter. A command that a shutdown cut off
-      is delivered again at once, to another worker.
-    - `check`: retry with a `transaction`, as a repeat cannot hit another charge. Without one: dead
-      letter, marked `maybe_applied`.
+    - `resend`: retry. A command that a shutdown cut off is delivered again at once, to another
+      worker. A command that could not be pinned becomes a dead letter, except that one whose list
+      was not known is retried, if no earlier delivery may have stopped its charge.
+    - `check`: dead letter, marked `maybe_applied`. A watched stop with a `transaction` is retried,
+      as a repeat cannot hit another charge, except after WrongTransaction.
     - `fix`: retry and pause for an account error, at any number of deliveries. For other errors:
       dead letter.
     """
     outcome = result.outcome if isinstance(result, Confirmation) else result
     error, reason = outcome.error, _describe(result)
     delay = _retry_delay(deliveries, random)
-    maybe_applied = outcome.maybe_applied or result.next_step == "check"
+    if may_be_applied is None:
+        may_be_applied = deliveries > 1
     if result.next_step == "done":
         return Settlement("ack")
     if isinstance(error, AccountError):
         return Settlement("retry", delay=delay, reason=reason, pauses=True)
     if isinstance(error, NotSentError) and error.reason == "closed":
         return Settlement("retry", reason=reason)
-    if not _is_repeatable(result.next_step, outcome):
-        return Settlement("dead_letter", reason=reason, maybe_applied=maybe_applied)
-    if deliveries >= max_deliveries:
+    if isinstance(error, NotSentError) and error.reason == "pin":
+        is_repeatable = error.cause is not None and not may_be_applied
+    else:
+        is_repeatable = _is_repeatable(result.next_step, outcome)
+    if is_repeatable and deliveries < max_deliveries:
+        return Settlement("retry", delay=delay, reason=reason)
+    if is_repeatable:
         reason = f"delivered {deliveries} times: {reason}"
-        return Settlement("dead_letter", reason=reason, maybe_applied=maybe_applied)
-    return Settlement("retry", delay=delay, reason=reason)
+    maybe_applied = may_be_applied or outcome.maybe_applied or result.next_step == "check"
+    return Settlement("dead_letter", reason=reason, maybe_applied=maybe_applied)
 
 
 def _is_repeatable(next_step: NextStep, outcome: StopOutcome) -> bool:
     if next_step == "check":
-        return outcome.command.transaction is not None
-    is_expired = isinstance(outcome.error, NotSentError) and outcome.error.reason == "expired"
-    return next_step == "resend" and not is_expired
+        is_pinned = outcome.command.transaction is not None
+        return is_pinned and not isinstance(outcome.error, WrongTransaction)
+    return next_step == "resend"
 
 
 def _describe(result: StopOutcome | Confirmation) -> str:

@@ -1,0 +1,70 @@
+"""The messages that a worker has in hand, and those that it remembers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from thor_async.worker import deliveries
+from thor_async.worker.deliveries import Delivery, DeliveryTracker
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def message(sequence: int = 7, count: int = 1, created: datetime = NOW) -> Any:
+    message = mock.Mock(body=b"body", ack=mock.AsyncMock())
+    message.reject, message.nack = mock.AsyncMock(), mock.AsyncMock()
+    message.raw_message.metadata.sequence.stream = sequence
+    message.raw_message.metadata.num_delivered = count
+    message.raw_message.metadata.timestamp = created
+    return message
+
+
+def test_a_message_in_hand_is_not_begun_again() -> None:
+    tracker = DeliveryTracker()
+    first = tracker.begin(message())
+    again = message(count=2)
+    assert tracker.begin(again) is None
+    assert first is not None
+    assert first.message is again  # the newest delivery is the one to end
+    tracker.end(first)
+    assert tracker.begin(message(count=3)) is not None
+
+
+def test_another_message_of_a_stream_created_anew_is_not_the_same() -> None:
+    tracker = DeliveryTracker()
+    tracker.record_stored(Delivery(message()))
+    assert tracker.is_stored(Delivery(message(count=2)))
+    assert not tracker.is_stored(Delivery(message(created=NOW + timedelta(seconds=1))))
+    assert not tracker.is_stored(Delivery(message(sequence=8)))
+
+
+def test_an_earlier_delivery_may_have_been_applied_unless_each_is_known_not_to_be() -> None:
+    tracker = DeliveryTracker()
+    assert not tracker.may_be_applied(Delivery(message(count=1)))
+    assert tracker.may_be_applied(Delivery(message(count=2)))
+    tracker.record_unsent(Delivery(message(count=1)))
+    assert not tracker.may_be_applied(Delivery(message(count=2)))
+    tracker.record_unsent(Delivery(message(count=2)))
+    assert not tracker.may_be_applied(Delivery(message(count=3)))
+    # Another worker had the fourth.
+    assert tracker.may_be_applied(Delivery(message(count=5)))
+    tracker.record_unsent(Delivery(message(count=5)))
+    assert tracker.may_be_applied(Delivery(message(count=6)))
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "_REMEMBERED", 2)
+    tracker = DeliveryTracker()
+    for sequence in (1, 2, 3):
+        tracker.record_stored(Delivery(message(sequence)))
+        tracker.record_unsent(Delivery(message(sequence)))
+    assert [tracker.is_stored(Delivery(message(n, 2))) for n in (1, 2, 3)] == [False, True, True]
+    assert [tracker.may_be_applied(Delivery(message(n, 2))) for n in (1, 2, 3)] == [
+        True,
+        False,
+        False,
+    ]

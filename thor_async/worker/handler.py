@@ -1,0 +1,163 @@
+"""Handles the messages of a worker: stops the charge of each, and settles the message."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime
+
+from faststream.nats import NatsMessage
+
+from .._client import ThorClient
+from .._confirm.tracker import Confirmation, is_worth_watching
+from .._dispatch.breaker import CircuitBreaker
+from .._errors import AccountError, ThorError
+from .._events import describe_cause
+from .._models import StopCharge, StopOutcome
+from .deliveries import Delivery, DeliveryTracker
+from .publisher import SettlementPublisher
+from .settlement import Settlement, apply_as_of, decide, find_expiry, read_command
+
+LOG = logging.getLogger("thor_async.worker")
+
+# A draining worker must finish its last pull first: that pull would take the message again, and
+# lose it for another ack_wait.
+PULL_TIMEOUT = 2.0
+_HANDOVER_DELAY = PULL_TIMEOUT + 1.0
+
+
+class MessageHandler:
+    """Handles messages, any number at the same time. `thor` is an open client.
+
+    `max_age` and `confirm` are as for `add_worker`, `fresh_for` is as for `apply_as_of`.
+    """
+
+    def __init__(
+        self,
+        thor: ThorClient,
+        publisher: SettlementPublisher,
+        *,
+        max_age: float,
+        fresh_for: float,
+        confirm: float | None,
+    ) -> None:
+        self._thor = thor
+        self._publisher = publisher
+        self._max_age = max_age
+        self._fresh_for = fresh_for
+        self._confirm = confirm
+        self._breaker = CircuitBreaker(
+            pauses_when_refused=True, on_open=_log_pause, on_close=_log_resumption
+        )
+        self._is_cut = False
+        self.is_draining = False
+        self.deliveries = DeliveryTracker()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether Thor seems down, or refuses the account, or a result cannot be stored."""
+        return self._breaker.is_open or self._publisher.unstored > 0
+
+    async def handle(self, message: NatsMessage) -> None:
+        """Ends the message, or leaves it to be delivered again. Raises nothing."""
+        delivery = self.deliveries.begin(message)
+        if delivery is None:
+            return
+        try:
+            if self.deliveries.is_stored(delivery):
+                await message.ack()
+            else:
+                await self._settle(delivery)
+        except Exception as failure:
+            # Only the name: text and traceback of a foreign exception may hold secrets.
+            name, sequence = type(failure).__name__, delivery.sequence
+            LOG.error("message %d is left to be delivered again: %s", sequence, name)  # noqa: TRY400
+        finally:
+            self.deliveries.end(delivery)
+
+    def drain(self) -> None:
+        """Releases the commands that wait for the breaker, to be returned to the broker."""
+        self.is_draining = True
+        self._breaker.disable()
+
+    async def cut(self) -> None:
+        """Ends at once what is in flight or watched. No command can be sent after it."""
+        self._is_cut = True
+        with contextlib.suppress(TimeoutError):
+            # A cancelled `aclose` does not wait for what is in flight.
+            async with asyncio.timeout(0):
+                await self._thor.aclose()
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """Stops the command's charge, then acknowledges, dead-letters or returns the message."""
+        command = read_command(delivery.message.body)
+        if isinstance(command, Settlement):
+            await self._end(delivery, command)
+            return
+        probe = await self._breaker.acquire_probe()
+        if self.is_draining:
+            await delivery.message.nack(_HANDOVER_DELAY)
+            return
+        now, created, count = datetime.now(UTC), delivery.created, delivery.count
+        expiry = find_expiry(command, created, now, count, max_age=self._max_age)
+        if expiry is not None:
+            self._breaker.release_probe(probe)
+            await self._end(delivery, expiry)
+            return
+        command = apply_as_of(command, created, now, count, fresh_for=self._fresh_for)
+        try:
+            result = await self._stop(command)
+        except BaseException:
+            self._breaker.release_probe(probe)
+            raise
+        self._record(result.outcome if isinstance(result, Confirmation) else result, probe)
+        await self._end(delivery, self._decide(delivery, result), result)
+
+    async def _stop(self, command: StopCharge) -> StopOutcome | Confirmation:
+        if self._confirm is None:
+            return await self._thor._stop_outcome(command)
+        confirmation = await self._thor._confirm_outcome(command, self._confirm)
+        # What Thor did not take is explained by the outcome alone.
+        return confirmation if is_worth_watching(confirmation.outcome) else confirmation.outcome
+
+    def _record(self, outcome: StopOutcome, probe: int) -> None:
+        """Lets the breaker take in how a command ended."""
+        error, was_refused = outcome.error, self._breaker.is_refused
+        self._breaker.record_command(error, outcome.attempts, probe)
+        if isinstance(error, AccountError) and (probe or not was_refused):
+            LOG.error("paused, Thor refuses the account: %s; mend the key", error.message)
+
+    def _decide(self, delivery: Delivery, result: StopOutcome | Confirmation) -> Settlement:
+        # While Thor is down, so is its list: that does not make a repeat a dead letter.
+        may_be_applied = self.deliveries.may_be_applied(delivery) and not self._breaker.is_open
+        settlement = decide(result, delivery.count, may_be_applied=may_be_applied)
+        if settlement.action != "retry":
+            return settlement
+        if isinstance(result, Confirmation):
+            if self._is_cut:
+                # The stop was sent, and another worker would send it again.
+                return Settlement("dead_letter", reason=settlement.reason, maybe_applied=True)
+        elif not result.maybe_applied:
+            self.deliveries.record_unsent(delivery)
+        return settlement
+
+    async def _end(
+        self,
+        delivery: Delivery,
+        settlement: Settlement,
+        result: StopOutcome | Confirmation | None = None,
+    ) -> None:
+        await self._publisher.store(delivery, settlement, result)
+        if settlement.action != "retry":
+            self.deliveries.record_stored(delivery)
+        await self._publisher.end(delivery, settlement)
+
+
+def _log_pause(cause: ThorError) -> None:
+    if not isinstance(cause, AccountError):
+        LOG.warning("paused, Thor seems down: %s", describe_cause(cause))
+
+
+def _log_resumption(seconds: float) -> None:
+    LOG.warning("resumed after %.3f s", seconds)
