@@ -118,7 +118,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     async def backoff(self, seconds: float) -> None:
         if self.reporter is not None:
             self.reporter.retry_scheduled(self.attempts, self.error, seconds)
-        await self.dispatcher.backoff(self.context.policy.sleep(seconds), self.until)
+        await self.dispatcher.wait_unpermitted(self.context.policy.sleep(seconds), self.until)
 
     def interrupt(self, refusal: NotSentError) -> None:
         """Ends it in the middle: `refusal` is its error if no try was begun."""

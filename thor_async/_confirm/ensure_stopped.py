@@ -52,7 +52,10 @@ class EnsureOperation(msgspec.Struct, frozen=True):
                 outcome = self.confirms.stops.report_unsent(command, index, found, elapsed)
                 state: State = "stopped" if found.reason == "not_running" else "unconfirmed"
                 return Confirmation(state, found.message, outcome, 0)
-            return await self._repeat(dispatcher, index, found, tracker, timeout, started, until)
+            repeated = RepeatedStop(
+                self.confirms, dispatcher, index, found, tracker, timeout, started, until
+            )
+            return await repeated.run()
 
     async def _find_transaction(
         self, dispatcher: Dispatcher, command: StopCharge, tracker: ChargeTracker, until: float
@@ -62,75 +65,106 @@ class EnsureOperation(msgspec.Struct, frozen=True):
             return command
         while True:
             find = self.confirms.resolver.find(command, self.confirms.begun)
-            found = await end_batch_on_failure(dispatcher, dispatcher.wait(find, until))
+            found = await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(find, until))
             if isinstance(found, StopCharge):
                 return found
             error = found or dispatcher.refusal()
             now = dispatcher.time()
             if error.reason != "pin" or now >= until or dispatcher.stop_reason is not None:
                 return error
-            await self._wait(dispatcher, tracker, min(until, now + _NEXT_LIST))
+            change = self.confirms.poller.wait_for_change(tracker, min(until, now + _NEXT_LIST))
+            await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(change, until))
 
-    async def _repeat(  # noqa: PLR0917 - one more than the others
-        self,
-        dispatcher: Dispatcher,
-        index: int,
-        command: StopCharge,
-        tracker: ChargeTracker,
-        timeout: float,
-        started: float,
-        until: float,
-    ) -> Confirmation:
-        stops = self.confirms.stops
-        outcome: StopOutcome | None = None
-        sent, is_taken, due, delay = 0, False, started, _FIRST_REPEAT
-        tracker.pin(command.transaction, started)
-        if await self.confirms.resolver.is_known(command.chargebox):
-            tracker.trust_absence()
+
+class RepeatedStop(msgspec.Struct, eq=False):
+    """The stops of one transaction until loop time `until`, and what is known of them together.
+
+    `due` is the loop time of the next stop. `is_taken` says that Thor may have taken one.
+    """
+
+    confirms: ConfirmOperation
+    dispatcher: Dispatcher
+    index: int
+    command: StopCharge
+    tracker: ChargeTracker
+    timeout: float
+    started: float
+    until: float
+    outcome: StopOutcome | None = None
+    stops_sent: int = 0
+    is_taken: bool = False
+    is_known: bool = False
+    due: float = 0.0
+    delay: float = _FIRST_REPEAT
+
+    async def run(self) -> Confirmation:
+        """Sends and watches until the end is proven, the time is over, or Thor rejects it."""
+        dispatcher, tracker = self.dispatcher, self.tracker
+        tracker.pin(self.command.transaction, self.started)
         while tracker.state is None and not dispatcher.is_aborted:
-            now = dispatcher.time()
-            if now >= until or (dispatcher.stop_reason is not None and not sent):
+            if dispatcher.time() >= self.until or (dispatcher.stop_reason and not self.stops_sent):
                 break
-            # Without a list the first stop goes out; it is what the caller asked for.
-            is_due = tracker.is_shown or (tracker.is_shown is None and not is_taken)
-            if is_due and (now >= due or tracker.was_refused) and dispatcher.stop_reason is None:
-                tracker.mark_sent()
-                left = min(timeout, until - now)
-                latest = await stops.run(dispatcher, index, command, left, started)
-                outcome = _add_earlier(outcome, latest)
-                sent += latest.attempts > 0
-                if is_final_rejection(latest):
-                    break
-                now = dispatcher.time()
-                due, delay = now + delay, min(delay * 2, _LONGEST_REPEAT)
-                if latest.error is None:
-                    tracker.trust_transaction()
-                if is_worth_watching(latest):
-                    is_taken = True
-                    tracker.watch_from(now)
-            wake = due if due > now else now + _NEXT_LIST
-            await self._wait(dispatcher, tracker, min(until, wake))
-        if outcome is None:
-            elapsed = dispatcher.time() - started
-            error = _why_unsent(dispatcher, tracker)
-            outcome = stops.report_unsent(command, index, error, elapsed)
-        return tracker.conclude(outcome, sent)
+            if self._may_send() and is_final_rejection(await self._send()):
+                break
+            await self._wait()
+        return tracker.conclude(self.outcome or self._report_unsent(), self.stops_sent)
 
-    async def _wait(self, dispatcher: Dispatcher, tracker: ChargeTracker, until: float) -> None:
-        """Waits for the next list or notification without a permit."""
-        poller = self.confirms.poller
+    def _may_send(self) -> bool:
+        if self.dispatcher.stop_reason is not None:
+            return False
+        shown = self.tracker.is_shown
+        # Without a list the first stop is sent: it is what the caller asked for.
+        is_wanted = shown or (shown is None and not self.is_taken)
+        return is_wanted and (self.dispatcher.time() >= self.due or self.tracker.was_refused)
+
+    async def _send(self) -> StopOutcome:
+        """Sends one stop, and returns its own outcome."""
+        dispatcher, tracker = self.dispatcher, self.tracker
+        tracker.mark_sent()
+        left = min(self.timeout, self.until - dispatcher.time())
+        latest = await self.confirms.stops.run(
+            dispatcher, self.index, self.command, left, self.started
+        )
+        self.outcome = _add_earlier(self.outcome, latest)
+        self.stops_sent += latest.attempts > 0
+        now = dispatcher.time()
+        self.due, self.delay = now + self.delay, min(self.delay * 2, _LONGEST_REPEAT)
+        if latest.error is None:
+            tracker.trust_transaction()
+        if is_worth_watching(latest):
+            self.is_taken = True
+            tracker.watch_from(now)
+        return latest
+
+    async def _wait(self) -> None:
+        """Waits without a permit for the next list or notification, or for the next stop."""
+        dispatcher, tracker = self.dispatcher, self.tracker
+        if tracker.is_shown is False and not self.is_known:
+            # Absence proves an end only if Thor's lists have this chargebox at all.
+            known = self.confirms.resolver.is_known(self.command.chargebox)
+            self.is_known = bool(
+                await end_batch_on_failure(
+                    dispatcher, dispatcher.wait_unpermitted(known, self.until)
+                )
+            )
+            if self.is_known:
+                tracker.trust_absence()
+        now = dispatcher.time()
+        wake = min(self.until, self.due if self.due > now else now + _NEXT_LIST)
         await end_batch_on_failure(
             dispatcher,
-            dispatcher.run_unpermitted(lambda: poller.wait_for_change(tracker, until)),
+            dispatcher.run_unpermitted(lambda: self.confirms.poller.wait_for_change(tracker, wake)),
         )
 
-
-def _why_unsent(dispatcher: Dispatcher, tracker: ChargeTracker) -> NotSentError:
-    if tracker.state == "stopped":
-        return NotSentError("it was over before it was sent", reason="not_running")
-    if dispatcher.stop_reason is not None:
-        return dispatcher.refusal()
-    return NotSentError("the running list does not show it", reason="pin")
+    def _report_unsent(self) -> StopOutcome:
+        if self.tracker.state == "stopped":
+            error = NotSentError("it was over before it was sent", reason="not_running")
+        elif self.dispatcher.stop_reason is not None:
+            error = self.dispatcher.refusal()
+        else:
+            error = NotSentError("the running list does not show it", reason="pin")
+        elapsed = self.dispatcher.time() - self.started
+        return self.confirms.stops.report_unsent(self.command, self.index, error, elapsed)
 
 
 def _add_earlier(earlier: StopOutcome | None, latest: StopOutcome) -> StopOutcome:

@@ -55,7 +55,7 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         async with self.poller.track(tracker):
             # A list from before the stop shows which charge is meant. The stop does not wait long.
             look = self.poller.wait_before_stop(command.chargebox, command.connector, self.begun)
-            await end_batch_on_failure(dispatcher, dispatcher.wait(look, until))
+            await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(look, until))
             pinned: StopCharge | StopOutcome = command
             if pin or command.as_of is not None:
                 end = min(until, dispatcher.until)
@@ -102,7 +102,7 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         if command.transaction is not None:
             return command
         find = self.resolver.find(command, self.begun)
-        found = await end_batch_on_failure(dispatcher, dispatcher.wait(find, until))
+        found = await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(find, until))
         if isinstance(found, StopCharge):
             return found
         error = found or dispatcher.refusal()

@@ -142,6 +142,7 @@ class ChargeTracker:
         For a chargebox that Thor's lists are known to have: then the list is the right one.
         """
         self._trusts_absence = True
+        self._decide()
 
     def mark_sent(self) -> None:
         """Marks that a stop is sent now: later lists cannot show which charge it means."""

@@ -177,12 +177,12 @@ class Dispatcher:
                 raise
         return None
 
-    async def backoff(self, sleep: Awaitable[object], until: float) -> None:
-        """Sleeps between two tries without a permit; meanwhile another command can be sent."""
+    async def wait_unpermitted(self, awaitable: Awaitable[T], until: float) -> T | None:
+        """Waits as `wait` does, without a permit; meanwhile another command can be sent."""
         self.unpermitted += 1
-        self.on_unpermitted()
         try:
-            await self.wait(sleep, until)
+            self.on_unpermitted()
+            return await self.wait(awaitable, until)
         finally:
             self.unpermitted -= 1
 
