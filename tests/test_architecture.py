@@ -34,8 +34,18 @@ ARROWS = {
     "_confirm": LEAVES | {"_config", "_confirm", "_dispatch", "_protocol", "_stop", "_telemetry"},
     "_runtime": {"_config", "_confirm", "_dispatch", "_list_reader", "_retry", "_stop"}
     | {"_transport"},
-    "_client": {"_config", "_confirm", "_dispatch", "_errors", "_models", "_protocol", "_retry"}
-    | {"_runtime", "_stream", "_telemetry", "_transport", "aiohttp", "msgspec"},
+    "_batch_input": {"_config", "_dispatch", "_errors", "_models", "msgspec"},
+    "_client": {
+        "_batch_input",
+        "_config",
+        "_confirm",
+        "_dispatch",
+        "_errors",
+        "_models",
+        "_protocol",
+        "_retry",
+    }
+    | {"_runtime", "_stream", "_telemetry", "_transport", "aiohttp"},
     "otel": {"_events", "opentelemetry"},
     "testing": {"_retry", "emulator", "pytest", "pytest_asyncio"},
     "emulator": LEAVES | {"_config", "_protocol", "aiohttp", "emulator"},

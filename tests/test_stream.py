@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import pytest
 
 from tests import virtual_time
@@ -28,7 +27,6 @@ from thor_async import (
     ThorClient,
     Verdict,
 )
-from thor_async._client import _deduplicate
 from thor_async._protocol.http_messages import Answer
 
 
@@ -622,35 +620,3 @@ async def test_a_command_past_its_time_is_not_sent(rests: Rests) -> None:
             with pytest.raises(ServerError) as stands:
                 await client.stop_charge(soon)
             assert (stands.value.attempts, thor.sent["soon"]) == (1, 1)
-
-
-async def test_equal_commands_are_sent_once_and_each_gets_the_outcome() -> None:
-    thor = FakeTransport(lambda command, _: OK if command.connector == 1 else Answer(404))
-    first = StopCharge("A", 1, "tag", ref="first")
-    other = StopCharge("A", 2, "tag", ref="other")
-    commands = [
-        first,
-        msgspec.structs.replace(first, ref="again"),
-        other,
-        msgspec.structs.replace(first, transaction=5),
-        msgspec.structs.replace(first, id_tag="another"),
-        first,
-        other,
-    ]
-    with thor.installed():
-        async with thor.client() as client:
-            outcomes = await client.stop_many(commands)
-    assert [outcome.command for outcome in outcomes] == commands
-    assert [outcome.index for outcome in outcomes] == list(range(len(commands)))
-    assert [outcome.verdict.value for outcome in outcomes] == [
-        "relayed", "relayed", "rejected", "relayed", "relayed", "relayed", "rejected"
-    ]  # fmt: skip
-    assert len(thor.requests) == 4
-
-
-def test_commands_that_were_meant_at_other_times_are_not_equal() -> None:
-    """Each of them may mean another charge, unless a transaction says which one."""
-    moments = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (1, 2)]
-    for transaction, expected in ((None, [0, 1]), (5, [0, 0])):
-        commands = [StopCharge("A", 1, "tag", transaction, as_of=moment) for moment in moments]
-        assert _deduplicate(commands)[1] == expected

@@ -6,23 +6,22 @@ import asyncio
 import contextlib
 import os
 import ssl as tls
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import Awaitable
 from functools import partial
-from itertools import takewhile
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 from weakref import WeakSet
 
 import aiohttp
-import msgspec
 
 from . import _config
+from ._batch_input import deduplicate, outcome_of_duplicate, read_all
 from ._config import ClientConfig, Commands
 from ._confirm.ensure_stopped import EnsureOperation, is_final_rejection
 from ._confirm.tracker import Confirmation, is_worth_watching
 from ._dispatch.dispatcher import Dispatcher
 from ._dispatch.limiter import PriorityLimiter
-from ._errors import BatchGaveUp, NotSentError, ThorError
+from ._errors import BatchGaveUp, ThorError
 from ._models import StopCharge, StopOutcome, check_text
 from ._protocol.lists import Chargebox, RunningCharge
 from ._protocol.notifications import StartNotification, StopNotification, parse_notification
@@ -204,8 +203,8 @@ class ThorClient:
         dispatcher = self._make_batch_dispatcher(give_up_after, within)
         outcomes: dict[int, StopOutcome] = {}
         try:
-            listed = await _read_all(commands, dispatcher)
-            sent, places = _deduplicate(listed)
+            listed = await read_all(commands, dispatcher)
+            sent, places = deduplicate(listed)
             async with self._open_stream(runtime, sent, dispatcher, pin) as stream:
                 # The outcomes of the rest say that the batch gave up.
                 with contextlib.suppress(BatchGaveUp):
@@ -218,7 +217,7 @@ class ThorClient:
                 refusal = dispatcher.refusal()
                 outcomes[place] = runtime.stops.report_unsent(command, place, refusal)
         return [
-            _outcome_of_duplicate(outcomes[place], index, command)
+            outcome_of_duplicate(outcomes[place], index, command)
             for index, (place, command) in enumerate(zip(places, listed, strict=True))
         ]
 
@@ -428,52 +427,6 @@ class ThorClient:
         if self._given_session is not None and self._given_session.closed:
             raise RuntimeError("the session given to this ThorClient is closed: keep it open")
         return runtime
-
-
-def _deduplicate(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int]]:
-    """Returns the commands without repeats, and for each given command its place among them.
-
-    A second stop of the same charge could stop the next driver's.
-    """
-    places: dict[tuple[object, ...], int] = {}
-    sent: list[StopCharge] = []
-    found: list[int] = []
-    for command in commands:
-        charge = command.chargebox, command.connector, command.id_tag, command.transaction
-        # Without a transaction, another time may mean another charge.
-        as_of = command.as_of if command.transaction is None else None
-        place = places.setdefault((*charge, as_of), len(sent))
-        if place == len(sent):
-            sent.append(command)
-        found.append(place)
-    return sent, found
-
-
-def _outcome_of_duplicate(outcome: StopOutcome, index: int, command: StopCharge) -> StopOutcome:
-    """Returns the outcome for an equal command at another index; keeps a pinned transaction."""
-    if outcome.index == index:
-        return outcome
-    own = msgspec.structs.replace(command, transaction=outcome.command.transaction)
-    return msgspec.structs.replace(outcome, index=index, command=own)
-
-
-async def _read_all(commands: Commands, dispatcher: Dispatcher) -> list[StopCharge]:
-    """Reads the input until its end, or that of the batch; NotSentError if nothing was read."""
-    listed: list[StopCharge] = []
-    if isinstance(commands, AsyncIterable):
-        await dispatcher.wait(_read_into(listed, commands))
-    else:
-        listed += takewhile(lambda _: dispatcher.time() < dispatcher.until, commands)
-    if not listed and dispatcher.time() >= dispatcher.until:
-        raise NotSentError(
-            "nothing was sent: out of time before the input gave a command", reason="timeout"
-        )
-    return [_config.check_command(command, index) for index, command in enumerate(listed)]
-
-
-async def _read_into(listed: list[StopCharge], commands: AsyncIterable[StopCharge]) -> None:
-    async for command in commands:
-        listed.append(command)
 
 
 def _list_or_raise(found: list[T] | ThorError) -> list[T]:
