@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from tests.conftest import KEY, TAG
 from thor_async import OutcomeStream, StopOutcome
-from thor_async._confirm import poller
+from thor_async._confirm import ensure_stopped, pinning, poller, tracker
 from thor_async.cli import main, terminal
 from thor_async.cli.commands import stop_many
 from thor_async.emulator import ThorEmulator
@@ -175,10 +176,16 @@ def remote_thor(thor: Thor, monkeypatch: pytest.MonkeyPatch) -> Thor:
 
 @pytest.fixture
 def fast_poller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Polls the list of running charges every 0.05 s."""
+    """Polls the list every 0.05 s, as one without a lag, and repeats stops after 0.2 s."""
     monkeypatch.setattr(poller, "_SHORTEST", 0.05)
     monkeypatch.setattr(poller, "_LONGEST", 0.05)
     monkeypatch.setattr(poller, "_FRESH", 0.05)
+    for module in (pinning, tracker):
+        monkeypatch.setattr(module, "LONGEST_LAG", 0.0)
+    for name in ("_LONGEST_REPEAT", "_NEXT_LIST"):
+        monkeypatch.setattr(ensure_stopped, name, 0.2)
+    repeated_stop = functools.partial(ensure_stopped.RepeatedStop, delay=0.2)
+    monkeypatch.setattr(ensure_stopped, "RepeatedStop", repeated_stop)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from tests.cli.conftest import Fleet, Run, Thor
 from tests.conftest import KEY, TAG
 from thor_async.cli import client_factory
 from thor_async.cli.input.command_file import read_command_file
+from thor_async.cli.parser import parse
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,28 @@ def test_a_bad_address_is_reported_before_a_missing_key(
     result = run("stop", "A", 1, TAG, "--base-url", "http://thor.example")
     assert result.status == 2
     assert "use https" in result.err
+
+
+def test_a_command_with_two_clients_asks_for_the_key_once(
+    thor: Thor, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append(KEY)
+        return KEY
+
+    monkeypatch.delenv("THOR_API_KEY")
+    monkeypatch.setattr(client_factory, "ask_for_key", ask)
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    assert run("stop-running").status == 0
+    assert len(asked) == 1
+    assert not thor.emulator.charges
+
+
+def test_the_arguments_do_not_show_the_typed_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_factory, "ask_for_key", lambda: KEY)
+    monkeypatch.delenv("THOR_API_KEY", raising=False)
+    args = parse(["check", "--base-url", "http://127.0.0.1:1/x"])
+    client_factory.make_client(args)
+    assert KEY not in repr(args)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from thor_async.cli import commands, parser
+from thor_async.cli import commands, options
 
 
 def test_help_imports_nothing_slow() -> None:
@@ -28,7 +28,7 @@ def test_help_imports_nothing_slow() -> None:
 def test_every_command_has_a_module_of_its_name() -> None:
     folder = Path(commands.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert modules == {name.replace("-", "_") for name in parser.COMMANDS}
+    assert modules == {name.replace("-", "_") for name in options.COMMANDS}
 
 
 def test_a_missing_extra_is_one_line_with_the_cure(

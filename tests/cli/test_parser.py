@@ -33,7 +33,16 @@ from tests.conftest import KEY, TAG
         (["stop-many", "x", "--output", "-"], "leave --output out to write to standard output"),
         (["stop-many", "x", "--resume"], "--resume needs --output FILE"),
         (["stop-many", "x", "--resend-unknown"], "--resend-unknown needs --resume"),
+        (["stop-many", "x", "--resend", "fix"], "--resend needs --resume"),
+        (["stop-many", "x", "--resume", "--resend", "all"], "choose from"),
+        (["stop-many"], "give FILE: only --resume knows"),
         (["stop-many", "x", "--wait", "5", "--within", "9"], "cannot be used together"),
+        (["stop-many", "x", "--ensure", "5", "--within", "9"], "cannot be used together"),
+        (["stop-many", "x", "--ensure", "5", "--wait", "9"], "cannot be used together"),
+        (["stop", "A", "1", TAG, "--ensure", "5", "--wait", "9"], "cannot be used together"),
+        (["stop-running", "--yes"], "--yes needs --at-most N: the highest"),
+        (["stop-running", "--older-than", "12x"], "must be like 90s, 30m, 12h or 2d"),
+        (["stop-running", "--older-than", "0h"], "must be like 90s, 30m, 12h or 2d"),
         (
             ["stop-many", "x", "--within", "nan"],
             "--within: must be a number of seconds, more than 0",
@@ -70,7 +79,19 @@ def test_bad_usage_is_one_line_with_the_cure(
 
 
 @pytest.mark.parametrize(
-    "command", ["check", "demo", "emulate", "running", "stop", "stop-many", "worker", None]
+    "command",
+    [
+        "check",
+        "demo",
+        "emulate",
+        "running",
+        "status",
+        "stop",
+        "stop-many",
+        "stop-running",
+        "worker",
+        None,
+    ],
 )
 def test_help_has_an_example(run: Run, command: str | None) -> None:
     result = run(*[command] if command else [], "--help")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import filterfalse, islice
 
 import msgspec
 
@@ -12,14 +14,17 @@ from thor_async import BatchGaveUp, StopCharge, ThorClient
 
 from .input.command_file import CommandFile
 from .output.console import print_error
-from .output.resume import ResumeState
+from .output.resume import JournalLine, ResumeState
 from .output.sink import Output, OutputFull
 from .output.stats import BatchStats
 from .output.timestamps import utc_timestamp
 from .signals import on_interrupt
-from .stop_results import Item, StopOptions, as_result, open_stream
+from .stop_results import Commands, Item, StopOptions, as_result, open_stream
 
-_CANARY_WAIT = 60.0
+_WATCH = 60.0
+"""How long canaries and looked-at rows are watched without `--wait` and `--ensure`, in seconds."""
+_PROGRESS_GAP = 10.0
+_NAMED = 3
 
 
 class BatchOptions(msgspec.Struct, frozen=True):
@@ -37,8 +42,10 @@ class BatchOptions(msgspec.Struct, frozen=True):
 class BatchRunner:
     """Stops some rows of a command file, once.
 
-    After `run`: `stats` counts the results, `written` is the number of results in the output, and
-    `failure` says why the batch ended early, or is None.
+    After `run`: `stats` counts the results of this run, and `resume_state` has those of all runs.
+    `written` is the number of results in the output, `failure` says why the batch ended early, or
+    is None, and `interrupted_by` is the number of the signal that ended it, or None. `needs_person`
+    says that the canary would fail again in the next run.
     """
 
     def __init__(
@@ -49,18 +56,24 @@ class BatchRunner:
         resume_state: ResumeState,
         options: BatchOptions,
     ) -> None:
-        self._command_file, self._rows, self._output = command_file, rows, output
-        self._resume_state, self._options = resume_state, options
+        self.command_file, self._rows, self._output = command_file, rows, output
+        self._options = options
         self._interrupted = asyncio.Event()
         self._output_failed = False
+        # The rows that were pulled and have no result yet.
+        self._open_rows: dict[int, None] = {}
+        self.resume_state = resume_state
         self.stats = BatchStats()
         self.on_written: Callable[[], None] = lambda: None
         self.written = 0
         self.failure: str | None = None
+        self.interrupted_by: int | None = None
+        self.needs_person = False
 
     @property
-    def is_interrupted(self) -> bool:
-        return self._interrupted.is_set()
+    def is_recorded(self) -> bool:
+        """Whether every row that was begun has its result in the output."""
+        return not self._open_rows and not self._output_failed
 
     async def run(self, client: ThorClient) -> None:
         """Stops the charges.
@@ -72,12 +85,13 @@ class BatchRunner:
             try:
                 await task
             except asyncio.CancelledError:
-                if not self.is_interrupted:
+                if self.interrupted_by is None:
                     raise
             except (BatchGaveUp, OutputFull) as error:
                 self.failure = str(error)
 
-    def _end_dispatch(self) -> None:
+    def _end_dispatch(self, number: int) -> None:
+        self.interrupted_by = number
         self._interrupted.set()
         print_error("nothing more is sent; press Ctrl-C again to end the requests in flight")
 
@@ -86,70 +100,119 @@ class BatchRunner:
         canary, rest = self._rows[:count], self._rows[count:]
         async with client as thor:
             if canary:
-                wait = options.wait or _CANARY_WAIT
-                await self._stop_rows(thor, canary, msgspec.structs.replace(options, wait=wait))
-                if not self._canary_passed(len(canary)):
+                watched = options
+                if not options.is_watched:
+                    watched = msgspec.structs.replace(options, wait=_WATCH)
+                await self._stop_rows(thor, canary, watched)
+                if not self._canary_passed(canary):
                     return
-            if not self.is_interrupted:
+            if not self._interrupted.is_set():
                 await self._stop_rows(thor, rest, options)
 
-    def _canary_passed(self, count: int) -> bool:
+    def _canary_passed(self, canary: Sequence[int]) -> bool:
         """Returns whether all charges are done and at least one was seen to stop."""
-        stopped = self.stats.count(state="stopped")
+        count, stopped = len(canary), self.stats.count(state="stopped")
         if stopped and self.stats.count(next_step="done") == count:
             return True
         self.failure = f"only {stopped:,} of the first {count:,} charges were seen to stop"
+        self.needs_person = any(map(self.resume_state.needs_person, canary))
         return False
 
     async def _stop_rows(self, thor: ThorClient, rows: Sequence[int], options: StopOptions) -> None:
+        """Stops rows; those that may be stopped already only while a list shows their charge."""
+        if options.ensure is not None:
+            await self._stream_rows(thor, rows, options)
+            return
+        look = self.resume_state.must_be_looked_at
+        unsettled = array("Q", filter(look, rows))
+        await self._stream_rows(thor, array("Q", filterfalse(look, rows)), options)
+        if unsettled and not self._interrupted.is_set():
+            ensure = StopOptions(ensure=options.wait or _WATCH)
+            await self._stream_rows(thor, unsettled, ensure)
+
+    async def _stream_rows(
+        self, thor: ThorClient, rows: Sequence[int], options: StopOptions
+    ) -> None:
+        if not rows:
+            return
         commands, over = self._commands(rows), self._options.over
-        source = commands if over is None else self._spread(commands, over / len(self._rows))
+        source: Commands = commands
+        if over is not None:
+            source = self._spread(commands, len(rows), over / len(self._rows))
         stream = open_stream(thor, source, options)
+        progress = asyncio.create_task(self._report_open_rows()) if options.is_watched else None
         try:
             async with stream:
                 async for item in stream:
                     self._record(item, rows)
         finally:
+            if progress is not None:
+                progress.cancel()
             # After an early end: results that were ready, and those of cancelled requests.
             for item in stream.unread:
                 with contextlib.suppress(OutputFull):
                     self._record(item, rows)
 
+    async def _report_open_rows(self) -> None:
+        """Prints regularly which charges are not yet known to have stopped."""
+        while True:
+            await asyncio.sleep(_PROGRESS_GAP)
+            if self._open_rows:
+                names = [self._describe(row) for row in islice(self._open_rows, _NAMED)]
+                more = ", ..." if len(self._open_rows) > _NAMED else ""
+                print_error(
+                    f"not yet known to have stopped: {len(self._open_rows):,}: "
+                    f"{', '.join(names)}{more}"
+                )
+
+    def _describe(self, row: int) -> str:
+        command = self.command_file[row]
+        return f"chargebox {command.chargebox!r} connector {command.connector}"
+
     def _commands(self, rows: Sequence[int]) -> Iterator[StopCharge]:
         for row in rows:
-            if self.is_interrupted:
+            if self._interrupted.is_set():
                 return
             self._output.check()
-            yield self._command_file[row]
+            command = self.resume_state.resume(row, self.command_file[row])
+            self._open_rows[row] = None
+            yield command
 
     async def _spread(
-        self, commands: Iterator[StopCharge], gap: float
+        self, commands: Iterator[StopCharge], count: int, gap: float
     ) -> AsyncIterator[StopCharge]:
-        """Yields a command every `gap` seconds, until the first Ctrl-C."""
+        """Yields `count` commands, one every `gap` seconds, until the first Ctrl-C."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        for number, command in enumerate(commands):
+        for number in range(count):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(started + number * gap):
                     await self._interrupted.wait()
-                    return
+            command = next(commands, None)
+            if command is None:
+                return
             yield command
 
     def _record(self, item: Item, rows: Sequence[int]) -> None:
         """Counts a result and writes it; after a failed write, results are only counted."""
         row = rows[as_result(item).outcome.index]
-        result = as_result(item, may_have_been_sent=self._resume_state.may_have_been_sent(row))
-        self.stats.add(result, row)
-        if self._output_failed:
-            return
+        result = as_result(item, may_have_been_sent=self.resume_state.may_be_stopped(row))
         line = {
-            "line": self._command_file.line_number(row),
+            "line": self.command_file.line_number(row),
             "at": utc_timestamp(),
             **result.record(),
             "index": row,
         }
+        if self._interrupted.is_set():
+            line["interrupted"] = True
+        text = msgspec.json.encode(line) + b"\n"
+        self.stats.add(result, row)
+        self.resume_state.add(msgspec.json.decode(text, type=JournalLine))
+        self._open_rows.pop(row, None)
+        if self._output_failed:
+            return
         try:
-            self._output.write(msgspec.json.encode(line) + b"\n")
+            self._output.write(text)
         except OSError as error:
             self._output_failed = True
             self.failure = f"cannot write the output ({error.strerror})"

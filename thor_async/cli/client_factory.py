@@ -58,7 +58,17 @@ def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClien
 def _find_key(args: argparse.Namespace) -> str:
     if args.api_key_file is not None:
         return _read_key(args.api_key_file)
-    return os.environ.get("THOR_API_KEY") or ask_for_key()
+    return os.environ.get("THOR_API_KEY") or _ask_once(args)
+
+
+def _ask_once(args: argparse.Namespace) -> str:
+    """Asks for the key, or returns the answer: a command may make more than one client."""
+    if not hasattr(args, "typed_key"):
+        key = ask_for_key()
+        # A function, because the repr of `args` would show the key.
+        args.typed_key = lambda: key
+    typed: str = args.typed_key()
+    return typed
 
 
 def _read_key(path: str) -> str:

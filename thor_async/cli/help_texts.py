@@ -23,9 +23,10 @@ environment:
 
 exit status:
   0    all is done
-  1    something is left to do: resend, check or fix, or rows were left out
+  1    something is left to do; of stop-many: another run with --resume may finish it
   2    bad usage or bad input: nothing was sent
-  130  interrupted by Ctrl-C
+  3    of stop-many and status: only a person can finish it
+  130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
 
 example: thor-async demo --charges 200
 """
@@ -83,21 +84,54 @@ _STOP_MANY_END = """\
 the file:
   CSV in UTF-8, separated by commas, semicolons or tabs, with the columns chargebox, connector,
   id_tag and transaction in any order; transaction may be empty. The optional column not_after is a
-  time: a row is not sent after it. Other columns are kept as the row's ref. Or JSON lines: objects
-  with these names. Exact duplicates are sent once.
+  time: a row is not sent after it. With the optional column as_of, a time too, only a charge that
+  began before that time is stopped. Other columns are kept as the row's ref. Or JSON lines: objects
+  with these names. Duplicates are sent once: exact ones, and rows without a transaction that have
+  the same chargebox, connector and id_tag.
 
 the journal:
   --output FILE.jsonl gets a line for each outcome as soon as it is known. The last line of a row
-  counts. If the run ended early, by a crash or a full disk too, repeat the command with --resume:
-  it sends all rows except those that were relayed, refused with a domain error, or indeterminate.
+  counts. A copy of standard input is kept beside it, as FILE.jsonl.input. Repeat the command with
+  --resume while its exit status is 1; it begins a journal that does not exist yet. It sends the
+  rows that were not sent, and the resend rows. For the check rows it reads the running list first,
+  and sends only where the same charge still runs. A row without a transaction gets the time of the
+  first run: no charge that began later is stopped. --resend fix sends the fix rows again, too.
+  thor-async status FILE.jsonl prints what is left.
   After a crash, maybe_applied in an outcome means that the crashed run may have sent that row.
 
-Ctrl-C once: nothing more is sent, and requests in flight are awaited. Twice: ends at once.
+Ctrl-C, SIGTERM or SIGHUP once: nothing more is sent, and requests in flight are awaited. Twice:
+ends at once.
 
-exit status: 0 all done, 1 something is left to do or rows were left out, 2 nothing was sent,
-130 interrupted.
+exit status, for all rows of the file, also those of earlier runs:
+  0  nothing is left; without --wait or --ensure, a relayed stop counts as done
+  1  another run with --resume may finish it
+  2  nothing was sent
+  3  only a person can finish it: correct the data or the account, or look at the charge
+  130, 143 or 129: interrupted by Ctrl-C, SIGTERM or SIGHUP
 
 example: thor-async stop-many fleet.csv --output stopped.jsonl
+"""
+_STATUS = """\
+Prints how many rows of a journal of stop-many need which next step, and sends nothing. With
+--remaining, writes the rows that are left as CSV that stop-many reads. A row without a transaction
+gets the column as_of, so that a later run cannot stop a later charge.
+"""
+_STATUS_END = """\
+exit status: 0 nothing is left, 1 another run with --resume may finish it, 2 bad usage, 3 only a
+person can finish it.
+
+example: thor-async status stopped.jsonl --remaining > left.csv
+"""
+_STOP_RUNNING = """\
+Stops the charges that run now and match all given options, each by its transaction. A charge whose
+id_tag or transaction is not in the list is named on standard error and not stopped. The guards and
+the journal are those of stop-many; continue with stop-many --resume --output FILE.jsonl.
+"""
+_STOP_RUNNING_END = """\
+exit status: as of stop-many; 1 also if a charge that matches could not be stopped, 2 also if an
+option matches no charge.
+
+example: thor-async stop-running --alias 'Harbour*' --older-than 12h --output harbour.jsonl
 """
 _WORKER = """\
 Serves commands from NATS JetStream until SIGTERM or Ctrl-C. Each message is a StopCharge as JSON
@@ -124,5 +158,7 @@ COMMANDS = {
     "running": CommandHelp("list the running charges", _RUNNING, _RUNNING_END),
     "stop": CommandHelp("stop one charge", _STOP, _STOP_END),
     "stop-many": CommandHelp("stop the charges of a file", _STOP_MANY, _STOP_MANY_END),
+    "stop-running": CommandHelp("stop what runs and matches", _STOP_RUNNING, _STOP_RUNNING_END),
+    "status": CommandHelp("print what is left of a journal", _STATUS, _STATUS_END),
     "worker": CommandHelp("serve commands from NATS", _WORKER, _WORKER_END),
 }

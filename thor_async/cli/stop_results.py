@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from thor_async import Confirmation, OutcomeStream, StopCharge, StopOutcome, ThorClient
+from thor_async import (
+    Confirmation,
+    NotSentError,
+    OutcomeStream,
+    StopCharge,
+    StopOutcome,
+    ThorClient,
+)
 
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 Item = StopOutcome | Confirmation
@@ -18,16 +25,23 @@ class StopOptions(msgspec.Struct, frozen=True):
     """How charges are stopped; durations are in seconds.
 
     `wait`: watch each charge for up to this time. `pin`: look up its transaction before the stop.
-    `within`: end all stops after this time; it cannot be combined with `wait`.
+    `within`: end all stops after this time; it cannot be combined with `wait` or `ensure`.
+    `ensure`: for up to this time, stop each charge again while it still runs.
     """
 
     wait: float | None = None
     pin: bool = False
     within: float | None = None
+    ensure: float | None = None
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> StopOptions:
-        return cls(args.wait, args.pin, getattr(args, "within", None))
+        return cls(args.wait, args.pin, getattr(args, "within", None), args.ensure)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it is looked at whether each charge stopped."""
+        return self.wait is not None or self.ensure is not None
 
 
 class StopResult(msgspec.Struct, frozen=True):
@@ -50,28 +64,41 @@ class StopResult(msgspec.Struct, frozen=True):
         return self.outcome.maybe_applied or self.may_have_been_sent
 
     @property
+    def reason(self) -> str:
+        """Thor's code; without one the reason of a stop that was not sent, or the error's class."""
+        error = self.outcome.error
+        if error is None:
+            return ""
+        if isinstance(error, NotSentError):
+            return error.reason
+        return error.code or type(error).__name__
+
+    @property
     def next_step(self) -> str:
-        """What to do next; never `resend` for a command that an earlier run may have sent."""
+        """The next step, as if the stop of the earlier run had been an attempt of this one."""
         outcome, confirmation = self.outcome, self.confirmation
         if self.may_have_been_sent:
             outcome = msgspec.structs.replace(outcome, maybe_applied=True)
         if confirmation is None:
-            step = outcome.next_step
-        else:
-            step = msgspec.structs.replace(confirmation, outcome=outcome).next_step
-        return "check" if step == "resend" and self.may_have_been_sent else step
+            return outcome.next_step
+        return msgspec.structs.replace(confirmation, outcome=outcome).next_step
 
     def record(self) -> dict[str, Any]:
         """Returns a flat row for JSON, without the id_tag."""
         source = self.outcome if self.confirmation is None else self.confirmation
         row = msgspec.structs.asdict(source.record())
-        return row | {"maybe_applied": self.maybe_applied, "next_step": self.next_step}
+        row |= {"maybe_applied": self.maybe_applied, "next_step": self.next_step}
+        if row["code"] is None and self.reason:
+            row["reason"] = self.reason
+        return row
 
 
 def open_stream(
     thor: ThorClient, commands: Commands, options: StopOptions
 ) -> OutcomeStream[StopCharge, StopOutcome] | OutcomeStream[StopCharge, Confirmation]:
-    """Opens a stream of outcomes, or of confirmations if `options.wait` is given."""
+    """Opens a stream of outcomes, or of confirmations with `options.wait` or `options.ensure`."""
+    if options.ensure is not None:
+        return thor.ensure_stopped_stream(commands, within=options.ensure)
     if options.wait is None:
         return thor.stop_stream(commands, within=options.within, pin=options.pin)
     return thor.stop_and_confirm_stream(commands, within=options.wait, pin=options.pin)

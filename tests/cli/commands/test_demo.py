@@ -69,7 +69,7 @@ def test_demo_with_faults_is_a_success_that_shows_them(run: Run) -> None:
     found = kinds(result)
     assert (result.status, result.last) == (0, NO_OVERCLAIMS.format(300))
     assert sum(found.values()) == 300
-    assert found["indeterminate", "ConnectionLost", "check"] > 10
+    assert found["indeterminate", "ConnectionLost", "resend"] > 10
     assert found["rejected", "NotInTransaction", "done"] > 3
     assert " 0 retries" not in result.out
 
@@ -172,7 +172,7 @@ def test_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = kinds(result)
     relayed = found["relayed", "done"]
     refused = found["not_sent", "connect", "resend"]
-    cut = found.get(("indeterminate", "ConnectionLost", "check"), 0)
+    cut = found.get(("indeterminate", "ConnectionLost", "resend"), 0)
     assert (result.status, result.last) == (0, NO_OVERCLAIMS.format(400))
     assert relayed + refused + cut == 400
     assert 64 <= refused + cut <= 130

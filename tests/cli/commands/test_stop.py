@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import socket
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Run, Start, Thor, interrupt
 from tests.conftest import KEY, TAG
+from thor_async.cli.commands import stop
 from thor_async.emulator import Behaviour, ScriptedAnswer
 
 
@@ -45,7 +47,7 @@ def test_stop_without_transaction(thor: Thor, run: Run, charge: list[object]) ->
         ("WrongTransaction", 1, "rejected: ", "the same command would be refused again"),
         ("APIKeyNotFound", 1, "rejected: ", "the same command would be refused again"),
         ("TooManyRequests", 1, "rejected: ", "send it again"),
-        (ScriptedAnswer(drop=True), 1, "indeterminate: ", "before you send it again"),
+        (ScriptedAnswer(drop=True), 1, "indeterminate: ", "another charge: send it again"),
     ],
 )
 def test_stop_not_relayed(
@@ -118,5 +120,28 @@ def test_stop_that_the_chargebox_refuses(thor: Thor, run: Run) -> None:
 def test_pin_where_no_charge_runs(thor: Thor, run: Run) -> None:
     thor.emulator.start_charge("A", 2, TAG, 5)
     result = run("stop", "A", 1, TAG, "--pin")
-    assert (result.status, thor.requests) == (1, 0)
+    assert (result.status, thor.requests) == (0, 0)
     assert "no charge runs there" in result.out
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_stop_and_ensure(thor: Thor, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    thor.emulator.behaviours["A"] = Behaviour(ignores=3)
+    monkeypatch.setattr(stop, "_PROGRESS_GAP", 0.3)
+    result = run("stop", "A", 1, TAG, "--ensure", 20)
+    assert result.status == 0
+    assert ": stopped (" in result.out
+    assert (result.out.count("\n"), thor.requests) == (1, 4)
+    assert result.err.startswith("thor-async: not yet known to have stopped after ")
+    assert result.err.splitlines()[0].endswith("s: chargebox 'A' connector 1")
+    assert not thor.emulator.charges
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_ensure_does_not_call_a_running_charge_done(thor: Thor, run: Run) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    thor.emulator.behaviours["A"] = Behaviour(ignores=math.inf)
+    result = run("stop", "A", 1, TAG, "--ensure", 1.5)
+    assert result.status == 1
+    assert "check whether the charge still runs" in result.out

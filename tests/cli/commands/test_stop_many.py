@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from tests.cli.conftest import (
     interrupt,
 )
 from tests.conftest import TAG
+from thor_async.cli import batch_runner
 from thor_async.cli.input.command_file import read_command_file
 from thor_async.emulator import Behaviour, Faults, ScriptedAnswer
 
@@ -40,13 +42,14 @@ def test_stop_many(thor: Thor, run: Run, fleet: Fleet) -> None:
     by_index = {record["index"]: record for record in result.records}
     assert by_index[7]["chargebox"] == "box-7"
     assert by_index[7]["transaction"] == 8
-    *progress, _, table, _, _, slowest, summary = result.err.splitlines()
+    *progress, _, table, _, _, slowest, summary, unwatched = result.err.splitlines()
     assert [line.split(":")[0] for line in progress] == [f"{n} of 100" for n in range(10, 101, 10)]
     assert progress[1].startswith("20 of 100: 20 relayed; ")
     assert progress[1].endswith(" s left")
     assert table.split() == ["relayed", "done", "100"]
     assert slowest.startswith("thor-async: slowest: 0.")
     assert summary == "thor-async: 100 of 100 commands: 100 done"
+    assert unwatched.startswith("thor-async: 100 relayed stops were not looked at: it is not known")
     assert not thor.emulator.charges
 
 
@@ -68,10 +71,10 @@ def test_stop_many_with_something_left_to_do(thor: Thor, run: Run, fleet: Fleet)
     result = run("stop-many", path, "--base-url", thor.base_url)
     steps = {record["chargebox"]: record["next_step"] for record in result.records}
     assert result.status == 1
-    assert steps == {"box-0": "done", "box-1": "fix", "box-2": "check", "box-3": "done"}
+    assert steps == {"box-0": "done", "box-1": "fix", "box-2": "resend", "box-3": "done"}
     assert "4 of 4 commands: 2 done, " in result.err
     assert "fix: correct the data or the account" in result.err
-    assert "check: check whether the charge still runs" in result.err
+    assert "resend: a repeat cannot stop another charge: send it again" in result.err
 
 
 def test_stop_many_of_nothing(thor: Thor, run: Run, fleet: Fleet) -> None:
@@ -112,7 +115,7 @@ def test_stop_many_interrupted_twice_writes_what_is_known(
     assert Counter(record["verdict"] for record in result.records) == {"indeterminate": 32}
     assert {record["message"] for record in result.records} == {"cut off while it was in flight"}
     assert result.status == 130
-    assert result.err.endswith("thor-async: interrupted: 67 of 100 commands were not sent\n")
+    assert "thor-async: interrupted: 67 of 100 commands were not sent\n" in result.err
 
 
 def test_the_first_interrupt_waits_for_what_is_in_flight(
@@ -237,6 +240,37 @@ def test_a_charge_that_thor_says_is_over_is_done_without_proof(
     assert (record["next_step"], result.status) == ("done", 0)
 
 
+@pytest.mark.usefixtures("fast_poller")
+def test_ensure_stops_again_what_still_runs(
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fleet(20)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.behaviours["box-3"] = Behaviour(ignores=3)
+    thor.emulator.script("NotInTransaction", chargebox="box-4")
+    monkeypatch.setattr(batch_runner, "_PROGRESS_GAP", 0.3)
+    result = run("stop-many", path, "--ensure", 20)
+    assert result.status == 0
+    assert {record["state"] for record in result.records} == {"stopped"}
+    assert {record["chargebox"]: record["stops_sent"] for record in result.records}["box-3"] == 4
+    assert "not yet known to have stopped: 1: chargebox 'box-3' connector 1\n" in result.err
+    assert "not looked at" not in result.err
+    assert not thor.emulator.charges
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_ensure_says_what_still_runs(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(5)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.behaviours["box-3"] = Behaviour(ignores=math.inf)
+    result = run("stop-many", path, "--ensure", 1.5)
+    assert result.status == 1
+    assert "5 of 5 commands: 4 done, 1 check" in result.err
+    (left,) = (record for record in result.records if record["next_step"] != "done")
+    assert left["chargebox"] == "box-3"
+    assert left["state"] in {"still_running", "unconfirmed"}
+
+
 def test_within_ends_it(thor: Thor, run: Run, fleet: Fleet) -> None:
     thor.emulator.always(ScriptedAnswer(delay=30))
     result = run("stop-many", fleet(50), "--within", 1.5, "--max-in-flight", 5)
@@ -265,14 +299,17 @@ def test_a_dry_run_needs_no_key_and_sends_nothing(
 def test_a_dry_run_of_resume_says_what_is_left(
     thor: Thor, run: Run, fleet: Fleet, tmp_path: Path
 ) -> None:
-    path, output = fleet(3), tmp_path / "out.jsonl"
-    thor.emulator.script("TooManyRequests")
+    path, output = fleet(4), tmp_path / "out.jsonl"
+    thor.emulator.script("TooManyRequests", ScriptedAnswer(200), "WrongTransaction")
     run("stop-many", path, "--output", output)
     before = output.read_bytes()
     result = run("stop-many", path, "--output", output, "--resume", "--dry-run")
     assert result.out.startswith("would stop 1 charges at 1 chargeboxes ")
-    assert result.out.endswith("\n2 others were settled by earlier runs\n")
-    assert (thor.requests, output.read_bytes()) == (3, before)
+    assert result.out.endswith(
+        "\n1 others were settled by earlier runs\n"
+        "2 others need a correction: --resend fix sends them again\n"
+    )
+    assert (thor.requests, output.read_bytes()) == (4, before)
 
 
 def test_without_rows_there_is_no_question(remote_thor: Thor, run: Run, fleet: Fleet) -> None:

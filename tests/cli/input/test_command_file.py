@@ -81,7 +81,7 @@ def test_the_error_of_a_file_carries_nothing_of_it(write: Callable[..., Path]) -
 def test_skip_bad_leaves_out_bad_rows(thor: Thor, run: Run, write: Callable[..., Path]) -> None:
     thor.emulator.start_charge("A", 1, TAG, 5)
     result = run("stop-many", write(HEADER, f"B,0,{TAG},", f"A,1,{TAG},5", "C,1"), "--skip-bad")
-    assert result.status == 1  # two rows were left out
+    assert result.status == 3  # only a person can correct them
     assert [record["chargebox"] for record in result.records] == ["A"]
     assert "line 2: connector must be " in result.err
     assert "line 4: 2 cells under 4 columns" in result.err
@@ -94,12 +94,21 @@ def test_exact_duplicates_go_once(thor: Thor, run: Run, write: Callable[..., Pat
     path = write(f"{HEADER},x", f"A,1,{TAG},5,u", f"A,1,{TAG},5,u", f' A, 1,"{TAG}",5,u')
     result = run("stop-many", path)
     assert (result.status, thor.requests) == (0, 1)
-    assert "exact duplicates, sent once: 2 (line 3, 4)\n" in result.err
+    assert "duplicates, sent once: 2 (line 3, 4)\n" in result.err
 
 
 def test_rows_that_differ_in_anything_are_no_duplicates(write: Callable[..., Path]) -> None:
     path = write(f"{HEADER},x", "A,1,T,5,u", "A,1,T,5,v", "A,1,T,,u", "A,2,T,5,u")
     assert len(read_command_file(str(path))) == 4
+
+
+def test_rows_without_a_transaction_are_duplicates_whatever_their_ref(
+    write: Callable[..., Path],
+) -> None:
+    path = write(f"{HEADER},x,as_of", "A,1,T,,u,", "A,1,T,,v,2026-01-31T18:00:00Z", "A,1,U,,u,")
+    command_file = read_command_file(str(path))
+    assert [command.id_tag for command in command_file] == ["T", "U"]
+    assert command_file.duplicate_lines == [3]
 
 
 def test_a_row_costs_little_beside_the_file(tmp_path: Path) -> None:

@@ -5,11 +5,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PROCESS, Fleet, Run, Start, Thor, finish
+from tests.cli.conftest import (
+    HEADER,
+    PROCESS,
+    Fleet,
+    Run,
+    Start,
+    Thor,
+    drop_first_outcome,
+    finish,
+)
 from tests.cli.output.conftest import final, lines, outcomes, refused, sent
 from tests.conftest import KEY, TAG
 from thor_async.cli.input.command_file import read_command_file
@@ -44,17 +55,70 @@ def test_an_existing_file_is_not_overwritten(
     assert output.read_text() == "precious"
 
 
-def test_a_journal_that_is_missing_is_not_begun_by_resume(
+def test_a_journal_that_is_missing_is_begun_by_resume(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:
-    error = refused(run, thor, fleet(1), "--output", output, "--resume")
-    assert error.endswith("leave --resume out to begin one\n")
-    assert not output.exists()
+    path = fleet(1)
+    thor.emulator.fill(read_command_file(str(path)))
+    result = run("stop-many", path, "--output", output, "--resume")
+    assert (result.status, len(outcomes(output))) == (0, 1)
+    assert result.err.startswith(f"thor-async: no journal at {output} yet: this run begins it\n")
 
 
 @pytest.mark.parametrize("place", ["/dev/null", ".", "no/folder/out.jsonl"])
 def test_a_path_that_cannot_be_a_journal(thor: Thor, run: Run, fleet: Fleet, place: str) -> None:
     assert place in refused(run, thor, fleet(1), "--output", place)
+
+
+def test_the_start_is_on_the_disk_before_the_first_stop(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fleet(3)
+    thor.emulator.fill(read_command_file(str(path)))
+    synced: list[tuple[str, int, int]] = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        name = Path(f"/proc/self/fd/{fd}").resolve().name
+        synced.append((name, os.fstat(fd).st_size, thor.requests))
+
+    monkeypatch.setattr(os, "fsync", note)
+    run("stop-many", path, "--output", output)
+    monkeypatch.undo()
+    content = output.read_bytes()
+    start, end = content.index(b"\n") + 1, content.rindex(b'{"ended"')
+    assert synced[0] == ("out.jsonl", start, 0)
+    assert synced[1][0] == output.parent.name
+    assert synced[1][2] == 0
+    assert [size for _, size, _ in synced[2:]] == [end, len(content)]
+
+
+def test_without_a_folder_sync_the_batch_runs(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def refuse_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(fd)
+
+    path = fleet(1)
+    thor.emulator.fill(read_command_file(str(path)))
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    assert run("stop-many", path, "--output", output).status == 0
+
+
+def test_a_start_that_cannot_reach_the_disk_sends_nothing(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert "Input/output error" in refused(run, thor, fleet(1), "--output", output)
+    assert not list(output.parent.glob("out*"))
 
 
 def test_a_second_process_is_refused(thor: Thor, run: Run, fleet: Fleet, output: Path) -> None:
@@ -157,3 +221,55 @@ def test_an_output_that_fails_ends_the_dispatch(
     assert result.status == 1
     assert "cannot write the output (Input/output error)" in result.err
     assert thor.requests <= 128
+
+
+@pytest.mark.parametrize("lost", [1, 5])
+def test_without_every_outcome_the_journal_does_not_say_ended(
+    thor: Thor,
+    run: Run,
+    write: Callable[..., Path],
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: int,
+) -> None:
+    path = write(HEADER, *(f"box-{n},1,{TAG},{n + 1}" for n in range(20)))
+    thor.emulator.fill(read_command_file(str(path)))
+    written = Journal.write
+    count = 0
+
+    def fill_up(self: Journal, line: bytes) -> None:
+        nonlocal count
+        count += 1
+        if 10 < count <= 10 + lost:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written(self, line)
+
+    arguments = ("stop-many", path, "--output", output, "--max-in-flight", 4)
+    monkeypatch.setattr(Journal, "write", fill_up)
+    result = run(*arguments)
+    monkeypatch.undo()
+    assert result.status == 1
+    assert not any("ended" in line for line in lines(output))
+    applied = {
+        request.command.chargebox
+        for request in thor.emulator.ledger.requests
+        if request.command and request.effect is not None
+    }
+    known = {line["chargebox"] for line in outcomes(output)}
+    assert applied > known
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    run(*arguments, "--resume", "--base-url", thor.base_url)
+    codes = {line["chargebox"]: line["code"] for line in final(output).values()}
+    assert {codes[chargebox] for chargebox in applied - known} == {"NotInTransaction"}
+    for line in final(output).values():
+        assert line["maybe_applied"] or line["verdict"] == "relayed"
+
+
+def test_a_lost_outcome_leaves_the_journal_open(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fleet(10)
+    thor.emulator.fill(read_command_file(str(path)))
+    drop_first_outcome(monkeypatch)
+    assert run("stop-many", path, "--output", output).status == 1
+    assert "ended" not in lines(output)[-1]

@@ -43,7 +43,7 @@ async def _run_story(
 def _print_result(emulator: ThorEmulator, result: DemoResult, seconds: float) -> int:
     """Prints the statistics, and returns the exit status."""
     outcomes = result.outcomes
-    print_table(result.stats, sys.stdout)
+    print_table(result.stats.kinds, sys.stdout)
     retries = sum(max(0, outcome.attempts - 1) for outcome in outcomes)
     requests = len(emulator.ledger.requests)
     print(f"{requests:,} requests seen, {retries:,} retries, {seconds:.1f} s")

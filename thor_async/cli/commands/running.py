@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
-import io
 import sys
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -20,9 +18,9 @@ from ..client_factory import make_client
 from ..errors import UsageError
 from ..input.command_file import read_command_file
 from ..output.console import print_error
+from ..output.csv_rows import MASKED, format_csv
 
 _COLUMNS = ("chargebox", "connector", "id_tag", "transaction", "alias", "date_started", "energy")
-_MASKED = "***"
 
 Row = dict[str, Any]
 
@@ -48,12 +46,7 @@ def run(args: argparse.Namespace) -> int:
     client = make_client(args)
     tag_file = TagFile(args.tags)
     chargeboxes = _read_chargeboxes(args.chargeboxes)
-    try:
-        charges, aliases = asyncio.run(_read_lists(client, with_aliases=args.alias is not None))
-    except ThorError as error:
-        raise UsageError(
-            f"no list: {error.message}: run thor-async check to find the cause"
-        ) from None
+    charges, aliases = read_lists(client, with_aliases=args.alias is not None)
     selected = (c for c in charges if chargeboxes is None or c.chargebox in chargeboxes)
     rows = list(_make_rows(selected, aliases, tag_file, args.alias))
     complete = [row for row in rows if row["id_tag"] is not None]
@@ -65,6 +58,21 @@ def run(args: argparse.Namespace) -> int:
                 f"{row['transaction'] or 'unknown'}: no id_tag, left out: give it by --tags"
             )
     return 0 if len(complete) == len(rows) else 1
+
+
+def read_lists(
+    client: ThorClient, *, with_aliases: bool
+) -> tuple[list[RunningCharge], dict[str, str | None]]:
+    """Returns the running charges, and the alias of each chargebox if they are needed.
+
+    Raises UsageError without a complete list.
+    """
+    try:
+        return asyncio.run(_read_lists(client, with_aliases=with_aliases))
+    except ThorError as error:
+        raise UsageError(
+            f"no list: {error.message}: run thor-async check to find the cause"
+        ) from None
 
 
 async def _read_lists(
@@ -116,7 +124,7 @@ def _read_chargeboxes(path: str | None) -> set[str] | None:
 def _write(rows: Iterable[Row], *, as_json: bool) -> None:
     if sys.stdout.isatty():
         # Other people can read a screen.
-        rows = [row | {"id_tag": _MASKED} for row in rows]
+        rows = [row | {"id_tag": MASKED} for row in rows]
         print_error(
             "id_tags are masked on a terminal: send the output to a file, or to "
             "thor-async stop-many -"
@@ -124,13 +132,5 @@ def _write(rows: Iterable[Row], *, as_json: bool) -> None:
     if as_json:
         text = "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
     else:
-        text = _format_csv(rows)
+        text = "".join(format_csv(_COLUMNS, rows))
     sys.stdout.write(text)
-
-
-def _format_csv(rows: Iterable[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

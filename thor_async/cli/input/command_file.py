@@ -16,17 +16,22 @@ from thor_async import StopCharge
 from ..errors import UsageError
 from .row_parsers import RowParser, RowSpan, find_parser
 
+STANDARD_INPUT = "standard input"
+
 
 class CommandFile:
-    """The usable rows of a file as commands, in the file's order, exact duplicates once.
+    """The usable rows of a file as commands, in the file's order, duplicates once.
 
     Each access parses the row again from the file's bytes: beside these, a row needs 24 bytes.
-    `digest` is the SHA-256 of the file, `bad_rows` has a message for each row that cannot be used,
-    `duplicate_lines` the line numbers of the duplicates, and `longest_row` is in bytes.
+    `name` is for messages, `digest` is the SHA-256 of the file, `bad_rows` has a message for each
+    row that cannot be used, `duplicate_lines` the line numbers of the duplicates, and `longest_row`
+    is in bytes.
     """
 
     def __init__(self, name: str, content: bytes) -> None:
+        self.name = name
         self.digest = hashlib.sha256(content).hexdigest()
+        self._has_mark = content.startswith(codecs.BOM_UTF8)
         self._content = content.removeprefix(codecs.BOM_UTF8)
         self._starts, self._ends, self._lines = array("Q"), array("Q"), array("Q")
         self.bad_rows: list[str] = []
@@ -34,6 +39,11 @@ class CommandFile:
         self.longest_row = 0
         self._parser = _find_parser(name, self._content)
         self._check_rows(name)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return codecs.BOM_UTF8 + self._content if self._has_mark else self._content
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -61,8 +71,7 @@ class CommandFile:
             except ValueError as error:
                 self.bad_rows.append(f"{name} line {span.line}: {error}")
                 continue
-            # A digest needs a fraction of the memory of a command.
-            digest = hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()
+            digest = _digest(command)
             if digest in seen:
                 self.duplicate_lines.append(span.line)
             else:
@@ -79,13 +88,29 @@ class CommandFile:
         return self._parser.parse(self._content[start:end].decode())
 
 
+def _digest(command: StopCharge) -> bytes:
+    """Returns what duplicates have in common; it needs a fraction of the memory of a command.
+
+    Without a transaction, a second stop could go to the next driver's charge: then it is a
+    duplicate whatever its `ref` and its times are.
+    """
+    if command.transaction is None:
+        command = StopCharge(command.chargebox, command.connector, command.id_tag)
+    return hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()
+
+
 def read_command_file(path: str, *, skip_bad: bool = False) -> CommandFile:
     """Reads a CSV or JSON lines file, or standard input for `-`.
 
     Raises UsageError with the line of every bad row, unless `skip_bad` leaves these rows out.
     """
-    name = "standard input" if path == "-" else path
-    command_file = CommandFile(name, _read(name, path))
+    name = STANDARD_INPUT if path == "-" else path
+    return parse_command_file(name, _read(name, path), skip_bad=skip_bad)
+
+
+def parse_command_file(name: str, content: bytes, *, skip_bad: bool = False) -> CommandFile:
+    """Returns the commands of a file that was read before; raises as `read_command_file` does."""
+    command_file = CommandFile(name, content)
     bad_rows = command_file.bad_rows
     if bad_rows and not skip_bad:
         cure = f"correct the rows named here ({len(bad_rows):,}), or leave them out by --skip-bad"

@@ -19,7 +19,7 @@ from thor_async import StopCharge
 # A header must have all four. A misspelt `transaction` would be ignored otherwise, and without the
 # transaction a repeated stop can end the next driver's charge.
 COLUMNS = ("chargebox", "connector", "id_tag", "transaction")
-NOT_AFTER = "not_after"
+TIME_COLUMNS = ("not_after", "as_of")
 
 _SEPARATORS = (",", ";", "\t")
 _BLANK = b' \t\r\n,;"'
@@ -72,7 +72,7 @@ class CsvParser:
         self._ref_columns = [
             (position, name)
             for position, name in enumerate(self._names)
-            if name and name not in (*COLUMNS, NOT_AFTER)
+            if name and name not in (*COLUMNS, *TIME_COLUMNS)
         ]
 
     def find_rows(self, content: bytes) -> Iterator[RowSpan]:
@@ -114,7 +114,8 @@ class CsvParser:
             id_tag,
             _parse_number("transaction", transaction) if transaction else None,
             ref={name: cells[position] for position, name in self._ref_columns} or None,
-            not_after=_parse_time(by_name.get(NOT_AFTER)),
+            not_after=_parse_time("not_after", by_name.get("not_after")),
+            as_of=_parse_time("as_of", by_name.get("as_of")),
         )
 
 
@@ -137,14 +138,15 @@ class JsonLinesParser:
         if missing:
             raise ValueError(f"no {', '.join(missing)}: add it")
         command_fields = {name: fields.pop(name, None) for name in COLUMNS}
-        not_after = fields.pop(NOT_AFTER, None)
+        not_after, as_of = (fields.pop(name, None) for name in TIME_COLUMNS)
         ref = fields.pop("ref", None)
         if ref is not None and fields:
             raise ValueError(f"ref beside {', '.join(map(repr, fields))}: put these into ref")
         return StopCharge(
             **command_fields,
             ref=fields or ref,
-            not_after=None if not_after is None else _parse_time(str(not_after)),
+            not_after=_parse_time("not_after", not_after),
+            as_of=_parse_time("as_of", as_of),
         )
 
 
@@ -200,12 +202,12 @@ def _parse_number(name: str, cell: str) -> int:
     return number
 
 
-def _parse_time(cell: str | None) -> datetime | None:
-    if not cell:
+def _parse_time(name: str, value: Any) -> datetime | None:
+    if value is None or not str(value):
         return None
     try:
-        return msgspec.convert(cell, datetime)
+        return msgspec.convert(str(value), datetime)
     except ValueError:
         raise ValueError(
-            f"{NOT_AFTER} must be a time with its offset: like 2026-01-31T18:00:00Z"
+            f"{name} must be a time with its offset: like 2026-01-31T18:00:00Z"
         ) from None

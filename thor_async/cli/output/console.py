@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from ..stop_results import StopResult
-from .stats import BatchStats
+from .stats import BatchStats, Kind, format_counts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 ADVICE = {
     "done": "nothing is left to do",
-    "resend": "nothing was stopped: send it again",
+    "resend": "a repeat cannot stop another charge: send it again",
     "check": "check whether the charge still runs before you send it again",
     "fix": "correct the data or the account: the same command would be refused again",
 }
@@ -76,9 +77,14 @@ def progress(
     )
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=total)
+    bar = Progress(*columns, console=console)
+    task = bar.add_task("", total=total)
+    bar.start()
+    try:
         yield lambda: bar.update(task, advance=1, description=describe())
+    finally:
+        with suppress(OSError):  # the terminal may have been closed
+            bar.stop()
 
 
 def _print_tenths(total: int, describe: Callable[[], str], file: TextIO) -> Callable[[], None]:
@@ -102,11 +108,11 @@ def _describe_pace(done: int, total: int, seconds: float) -> str:
     return f"; {done / seconds:,.1f}/s, {duration} left"
 
 
-def print_table(stats: BatchStats, file: TextIO) -> None:
-    """Prints the number of outcomes of each kind, the most frequent kind first."""
-    counts = [(*kind, f"{count:,}") for kind, count in stats.kinds.most_common()]
+def print_table(kinds: Counter[Kind], file: TextIO) -> None:
+    """Prints the number of rows of each kind, the most frequent kind first."""
+    counts = [(*kind, f"{count:,}") for kind, count in kinds.most_common()]
     rows: list[tuple[str, ...]] = [_HEADINGS, *counts]
-    if not stats.format_counts("state"):
+    if not format_counts(kinds, "state"):
         rows = [(verdict, code, *others) for verdict, code, _, *others in rows]
     console = _rich_console(file)
     if console is not None:
@@ -125,7 +131,7 @@ def _print_coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> 
     for heading in rows[0]:
         grid.add_column(heading, justify="right" if heading == _HEADINGS[-1] else "left")
     for cells in rows[1:]:
-        grid.add_row(*cells, style=_COLOURS[cells[-2]])
+        grid.add_row(*cells, style=_COLOURS.get(cells[-2]))
     console.print(grid)
 
 

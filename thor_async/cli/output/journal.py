@@ -10,6 +10,7 @@ import math
 import os
 import resource
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,10 @@ import msgspec
 
 from ..errors import UsageError
 from ..input.command_file import CommandFile
-from .resume import ResumeState, read_resume_state
+from .console import print_error
+from .journal_reader import check_address, read_resume_state
+from .kept_input import KeptInput, sync_folder
+from .resume import ResumeState
 from .sink import OutputFull
 from .timestamps import utc_timestamp
 
@@ -36,9 +40,15 @@ class Journal:
     the outcomes of the requests in flight are still written.
     """
 
-    def __init__(self, path: str, command_file: CommandFile, max_unsettled: int) -> None:
-        """`max_unsettled`: the highest number of commands without an outcome at any time."""
+    def __init__(
+        self, path: str, command_file: CommandFile, max_unsettled: int, *, keep_input: bool = False
+    ) -> None:
+        """`max_unsettled`: the highest number of commands without an outcome at any time.
+
+        `keep_input`: keep a copy of the input beside the journal.
+        """
         self._path = Path(path)
+        self._kept_input = KeptInput(path) if keep_input else None
         self._reserve_path = Path(f"{path}.reserve")
         self._command_file = command_file
         max_line = _MAX_LINE + _MAX_ESCAPE * command_file.longest_row
@@ -50,46 +60,61 @@ class Journal:
         self._size = 0
         self._write_error: OSError | None = None
 
-    def open(self, *, resume: bool) -> ResumeState:
+    def open(self, address: str, *, resume: bool) -> ResumeState:
         """Locks the file and returns what earlier runs did. Raises UsageError if it is unusable."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (0 if resume else os.O_CREAT)
+        is_new = not self._path.exists()
         try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_CREAT
             self._fd = os.open(self._path, flags, 0o644)
         except FileNotFoundError:
-            if resume:
-                raise UsageError(
-                    f"no journal at {self._path}: leave --resume out to begin one"
-                ) from None
             raise UsageError(f"no folder for {self._path}: create it") from None
         except OSError as error:
             raise self._cannot_write(error) from None
         self._lock()
         if not resume and os.fstat(self._fd).st_size:
             raise UsageError(
-                f"{self._path} exists already: continue it with --resume, or give another --output"
+                f"{self._path} exists already: continue it with --resume of stop-many, or "
+                "give another --output"
             )
+        if resume and is_new:
+            print_error(f"no journal at {self._path} yet: this run begins it")
         with io.FileIO(os.dup(self._fd)) as raw, io.BufferedReader(raw) as file:
             resume_state, self._size = read_resume_state(
                 file, str(self._path), self._command_file.digest, len(self._command_file)
             )
+        check_address(resume_state, str(self._path), address)
         return resume_state
 
-    def begin(self, address: str) -> None:
-        """Removes an incomplete last line, reserves disk space, and writes the start line."""
+    def begin(self, address: str, *, resend: Sequence[str], watch: bool) -> None:
+        """Removes an incomplete last line, reserves disk space, and writes the start line.
+
+        The start line is on the disk when this returns: after a power failure, the next run knows
+        that this run may have sent stops.
+        """
         start = {
             "journal": 1,
             "input": self._command_file.digest,
             "rows": len(self._command_file),
+            "left_out": len(self._command_file.bad_rows),
             "address": address,
             "started": utc_timestamp(),
+            "resend": resend,
+            "watch": watch,
         }
+        size = self._size
         try:
-            os.ftruncate(self._fd, self._size)
+            os.ftruncate(self._fd, size)
+            if self._kept_input is not None:
+                self._kept_input.write(self._command_file.content)
             self._create_reserve()
             self._append(msgspec.json.encode(start) + b"\n")
+            os.fsync(self._fd)
+            sync_folder(self._path.parent)
         except OSError as error:
             self._release_reserve()
-            os.ftruncate(self._fd, self._size)
+            os.ftruncate(self._fd, size)
+            if self._kept_input is not None and not size:
+                self._kept_input.remove()
             raise self._cannot_write(error) from None
 
     def check(self) -> None:
@@ -114,8 +139,12 @@ class Journal:
             self._append(line)
 
     def end(self) -> None:
-        """Writes the end line: it says that no row without a line was sent in this run."""
+        """Writes the end line: it says that no row without a line was sent in this run.
+
+        The outcomes are on the disk before it.
+        """
         with contextlib.suppress(OSError):
+            os.fsync(self._fd)
             self.write(msgspec.json.encode({"ended": utc_timestamp()}) + b"\n")
             os.fsync(self._fd)
 

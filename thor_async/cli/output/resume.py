@@ -1,43 +1,96 @@
-"""Reads from a journal what earlier runs did: settled rows, and rows that may have been sent."""
+"""Reads from a journal what is known of each row of its input, over all runs."""
 
 from __future__ import annotations
 
 from array import array
-from typing import BinaryIO
+from collections import Counter
+from datetime import datetime
 
 import msgspec
 
-from thor_async import DomainError, Verdict
-from thor_async._errors import CODES
+from thor_async import InternalServerError, StopCharge, Verdict
 
-from ..errors import UsageError
+from .stats import Kind
 
-# Flags of a row; `_HAS_OUTCOME` is about the latest run only.
-_HAS_OUTCOME, _SETTLED, _UNKNOWN, _MAYBE_SENT = 1, 2, 4, 8
+_HAS_OUTCOME = 1
+"""Flag of a row: the latest run has an outcome for it."""
+_MAYBE_SENT = 2
+"""Flag of a row: its stop may have been applied in spite of its latest outcome, or without one."""
+_IS_OPEN, _IS_STUCK = 4, 8
+"""Flags of a row: its latest outcome is about this charge and leaves it open; so was the one before
+it, and a further run would not change that."""
+
+_STEPS: dict[Verdict, str] = {
+    Verdict.RELAYED: "done",
+    Verdict.REJECTED: "fix",
+    Verdict.NOT_SENT: "resend",
+    Verdict.INDETERMINATE: "check",
+}
+_UNSENT = Kind(Verdict.NOT_SENT.value, "", "", "resend")
+_CUT = Kind(Verdict.INDETERMINATE.value, "no outcome", "", "check")
+NOTHING_LEFT, RUN_AGAIN, ONLY_A_PERSON = 0, 1, 3
+"""Exit statuses: nothing is left; another run may finish the rest; only a person can."""
 
 
 class JournalLine(msgspec.Struct, frozen=True):
-    """The fields of a journal line that are needed here; it is a start, an outcome or an end."""
+    """The fields of a journal line that are needed here; it is a start, an outcome or an end.
+
+    `reason` is the reason or the class of an error without a `code`. `left_out` is the number of
+    bad rows. `resend` has `fix` if the run sent the `fix` rows again; old runs without it did so.
+    `watch`: the run looked whether the charges stopped. `interrupted`: a signal had ended the run.
+    """
 
     input: str | None = None
     rows: int = 0
+    left_out: int = 0
+    address: str | None = None
+    started: datetime | None = None
+    resend: tuple[str, ...] | None = None
+    watch: bool = False
     index: int = -1
     verdict: Verdict | None = None
     code: str | None = None
+    reason: str | None = None
+    state: str | None = None
+    next_step: str | None = None
+    transaction: int | None = None
     maybe_applied: bool = False
+    interrupted: bool = False
     ended: str | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What the table shows of an outcome."""
+        verdict = self.verdict or Verdict.NOT_SENT
+        step = self.next_step or _STEPS[verdict]
+        return Kind(verdict.value, self.code or self.reason or "", self.state or "", step)
 
 
 class ResumeState:
-    """The state of every row after the runs in a journal, one byte for each row.
+    """The state of every row after the runs in a journal, and during the current run.
 
-    `add` takes all lines in order; `finish` must follow the last line.
+    `add` takes all lines in order; `finish` must follow the last line of the earlier runs. A row
+    needs 13 bytes. `runs` counts the runs, `addresses` are those of their stops, `left_out` is the
+    number of bad rows in the input, `first_started` is the time of the first run, and `is_watched`
+    says whether the latest run looked whether the charges stopped.
     """
 
     def __init__(self, rows: int) -> None:
-        self._states = bytearray(rows)
+        self._flags = bytearray(rows)
+        self._kind_numbers = array("I", [0]) * rows
+        self._transactions = array("q", [0]) * rows
+        self._kinds: list[Kind | None] = [None]
+        self._numbers: dict[Kind, int] = {}
         self._run_is_open = False
+        self._resends_fix = False
         self.runs = 0
+        self.addresses: set[str] = set()
+        self.left_out = 0
+        self.is_watched = False
+        self.first_started: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self._flags)
 
     def add(self, line: JournalLine) -> None:
         """Adds the next line."""
@@ -47,81 +100,158 @@ class ResumeState:
             self._run_is_open = False
         else:
             self.finish()
-            self._run_is_open = True
-            self.runs += 1
-            self._states = bytearray(state & ~_HAS_OUTCOME for state in self._states)
+            self._add_start(line)
 
     def finish(self) -> None:
-        """Marks the unsettled rows of a crashed run as possibly sent.
+        """Marks the rows that a crashed run may have sent.
 
         A run without an end line crashed: a row without an outcome may have been in flight.
         """
         if self._run_is_open:
-            self._states = bytearray(
-                state if state & (_HAS_OUTCOME | _SETTLED) else state | _MAYBE_SENT
-                for state in self._states
-            )
+            for row in self.pending(resend_fix=self._resends_fix):
+                if not self._flags[row] & _HAS_OUTCOME:
+                    self._flags[row] |= _MAYBE_SENT
         self._run_is_open = False
 
-    def pending(self, *, resend_unknown: bool = False) -> array[int]:
-        """Returns the rows to send: not relayed, not refused by a domain error, not indeterminate.
-
-        `resend_unknown` adds the indeterminate rows.
-        """
-        excluded = _SETTLED if resend_unknown else _SETTLED | _UNKNOWN
-        return array("Q", (row for row, state in enumerate(self._states) if not state & excluded))
+    def find_kind(self, row: int) -> Kind | None:
+        """Returns the kind of the latest outcome of a row, or None without an outcome."""
+        return self._kinds[self._kind_numbers[row]]
 
     def may_have_been_sent(self, row: int) -> bool:
-        """Returns whether an earlier run may have stopped the charge of this row."""
-        return bool(self._states[row] & _MAYBE_SENT)
+        """Returns whether a stop of this row may have been applied without an outcome of its own.
+
+        That is: in a crashed run, or in spite of the error of its latest outcome.
+        """
+        return bool(self._flags[row] & _MAYBE_SENT)
+
+    def may_be_stopped(self, row: int) -> bool:
+        """Returns whether any earlier run may have stopped the charge of this row."""
+        kind = self.find_kind(row)
+        was_relayed = kind is not None and kind.verdict == Verdict.RELAYED.value
+        return was_relayed or self.may_have_been_sent(row)
+
+    def pending(self, *, watch: bool = False, resend_fix: bool = False) -> array[int]:
+        """Returns the rows for which a run has something to do.
+
+        All but `done` and `fix` rows. `watch` adds the relayed rows at which no run has looked,
+        and `resend_fix` the `fix` rows.
+        """
+        return array(
+            "Q",
+            (
+                row
+                for row in range(len(self))
+                if self._is_pending(self.find_kind(row), watch=watch, resend_fix=resend_fix)
+            ),
+        )
+
+    def must_be_looked_at(self, row: int) -> bool:
+        """Returns whether this row may only be sent while a list shows that its charge runs."""
+        kind = self.find_kind(row)
+        return kind is not None and kind.next_step in {"check", "done"}
+
+    def needs_fix(self, row: int) -> bool:
+        """Returns whether the data or the account must be corrected before a repeat."""
+        kind = self.find_kind(row)
+        return kind is not None and kind.next_step == "fix"
+
+    def resume(self, row: int, command: StopCharge) -> StopCharge:
+        """Returns the command so that a repeat cannot stop a later charge.
+
+        It gets the transaction that an earlier run found, or the time of the first run as `as_of`.
+        """
+        if command.transaction is not None or self.first_started is None:
+            return command
+        transaction = self._transactions[row]
+        if transaction:
+            return msgspec.structs.replace(command, transaction=transaction)
+        meant_at = min(self.first_started, command.as_of or self.first_started)
+        return msgspec.structs.replace(command, as_of=meant_at)
+
+    def count_kinds(self) -> Counter[Kind]:
+        """Returns the number of outcomes of each kind."""
+        numbers = Counter(self._kind_numbers)
+        return Counter(
+            {kind: numbers[n] for n, kind in enumerate(self._kinds) if kind and numbers[n]}
+        )
+
+    def count_maybe_sent(self) -> int:
+        """Returns the number of rows without an outcome that a crashed run may have sent."""
+        return self.count_without_outcome()[_CUT]
+
+    def count_without_outcome(self) -> Counter[Kind]:
+        """Returns the number of rows without an outcome: not sent, or cut off by a crash."""
+        counts: Counter[Kind] = Counter()
+        for row, number in enumerate(self._kind_numbers):
+            if not number:
+                counts[_CUT if self.may_have_been_sent(row) else _UNSENT] += 1
+        return counts
+
+    def find_status(self, *, watch: bool = False) -> int:
+        """Returns the exit status for all rows. With `watch`, a relayed stop alone is not done."""
+        status = ONLY_A_PERSON if self.left_out else NOTHING_LEFT
+        for row in range(len(self)):
+            kind = self.find_kind(row)
+            if self._is_pending(kind, watch=watch, resend_fix=True):
+                if not self.needs_person(row):
+                    return RUN_AGAIN
+                status = ONLY_A_PERSON
+        return status
+
+    def needs_person(self, row: int) -> bool:
+        """Returns whether a further run would leave this row as it is."""
+        return self.needs_fix(row) or bool(self._flags[row] & _IS_STUCK)
+
+    @staticmethod
+    def _is_pending(kind: Kind | None, *, watch: bool, resend_fix: bool) -> bool:
+        if kind is None:
+            return True
+        if kind.next_step == "done":
+            return watch and is_unwatched(kind)
+        return resend_fix or kind.next_step != "fix"
+
+    def _add_start(self, line: JournalLine) -> None:
+        self._run_is_open = True
+        self._resends_fix = line.resend is None or "fix" in line.resend
+        self.runs += 1
+        self.left_out, self.is_watched = line.left_out, line.watch
+        if line.address is not None:
+            self.addresses.add(line.address)
+        if self.first_started is None:
+            self.first_started = line.started
+        self._flags = bytearray(flags & ~_HAS_OUTCOME for flags in self._flags)
 
     def _add_outcome(self, line: JournalLine) -> None:
         # Replaces the flags: `maybe_applied` of a line includes the runs before its own.
-        state = _HAS_OUTCOME | (_MAYBE_SENT if line.maybe_applied else 0)
-        error = CODES.get(line.code or "", object)
-        if line.verdict is Verdict.RELAYED or (
-            line.verdict is Verdict.REJECTED and issubclass(error, DomainError)
-        ):
-            state |= _SETTLED
-        elif line.verdict is Verdict.INDETERMINATE:
-            state |= _UNKNOWN
-        self._states[line.index] = state
+        row, kind = line.index, line.kind
+        flags = _HAS_OUTCOME | (_MAYBE_SENT if line.maybe_applied else 0)
+        was_open = self._flags[row] & _IS_OPEN
+        if _leaves_open(kind) and line.interrupted:
+            flags |= was_open
+        elif _leaves_open(kind):
+            flags |= _IS_OPEN | (_IS_STUCK if was_open else 0)
+        self._flags[row] = flags
+        self._kind_numbers[row] = self._number(kind)
+        if line.transaction is not None:
+            self._transactions[row] = line.transaction
+
+    def _number(self, kind: Kind) -> int:
+        if kind not in self._numbers:
+            self._numbers[kind] = len(self._kinds)
+            self._kinds.append(kind)
+        return self._numbers[kind]
 
 
-def read_resume_state(file: BinaryIO, name: str, digest: str, rows: int) -> tuple[ResumeState, int]:
-    """Returns the state of the rows, and the size in bytes of the journal's complete lines.
+def is_unwatched(kind: Kind) -> bool:
+    """Returns whether the stop was relayed, and no run has looked whether the charge stopped."""
+    return kind.verdict == Verdict.RELAYED.value and not kind.state
 
-    `digest` and `rows` are those of the input. Raises UsageError if the file belongs to another
-    input, or is not a journal.
+
+def _leaves_open(kind: Kind) -> bool:
+    """Returns whether this outcome is about the charge itself, and does not settle it.
+
+    A refused account, an outage or a rate limit is not about the charge.
     """
-    resume_state = ResumeState(rows)
-    size = 0
-    for number, text in enumerate(file, 1):
-        try:
-            line = msgspec.json.decode(text, type=JournalLine)
-            if not text.endswith(b"\n"):
-                break
-        except ValueError:
-            if file.read(1):
-                raise UsageError(
-                    f"{name} line {number}: not a line of a journal: give the journal of this input"
-                ) from None
-            break
-        _check_line(line, resume_state, name, digest, rows)
-        resume_state.add(line)
-        size += len(text)
-    resume_state.finish()
-    return resume_state, size
-
-
-def _check_line(
-    line: JournalLine, resume_state: ResumeState, name: str, digest: str, rows: int
-) -> None:
-    is_start = line.verdict is None and line.ended is None
-    if (is_start and line.input is None) or not (is_start or resume_state.runs):
-        raise UsageError(f"{name} is not a journal of stop-many: give another --output")
-    fits = (line.input, line.rows) == (digest, rows) if is_start else line.index < rows
-    if not fits or (line.verdict is not None and line.index < 0):
-        raise UsageError(
-            f"{name} is the journal of another input: give that input, or another --output"
-        )
+    if kind.next_step == "resend":
+        return kind.code in {"pin", InternalServerError.__name__}
+    return kind.next_step == "check"

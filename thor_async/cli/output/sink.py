@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import IO, Protocol
 
 from .resume import ResumeState
@@ -21,11 +22,15 @@ class Output(Protocol):
     `close`, always.
     """
 
-    def open(self, *, resume: bool) -> ResumeState:
+    def open(self, address: str, *, resume: bool) -> ResumeState:
         """Returns what earlier runs did. Raises UsageError if the output cannot be used."""
 
-    def begin(self, address: str) -> None:
-        """Starts a run. Raises UsageError if the output cannot be written."""
+    def begin(self, address: str, *, resend: Sequence[str], watch: bool) -> None:
+        """Starts a run. Raises UsageError if the output cannot be written.
+
+        `address` is that of the stops, `resend` has the kinds of rows that are sent again, and
+        `watch` says whether the run looks whether the charges stopped.
+        """
 
     def check(self) -> None:
         """Raises OutputFull if no further command may be sent."""
@@ -34,7 +39,7 @@ class Output(Protocol):
         """Writes one outcome; `line` includes its end. Raises OSError."""
 
     def end(self) -> None:
-        """Ends a run: no further outcome follows."""
+        """Ends a run. Call it only if every outcome of the run was written."""
 
     def read(self) -> IO[bytes]:
         """Returns a file with all lines; the caller closes it."""
@@ -50,10 +55,10 @@ class StandardOutput:
         self._rows = rows
         self._copy = tempfile.TemporaryFile() if keep_copy else None  # noqa: SIM115 - see `close`
 
-    def open(self, *, resume: bool) -> ResumeState:
+    def open(self, address: str, *, resume: bool) -> ResumeState:
         return ResumeState(self._rows)
 
-    def begin(self, address: str) -> None:
+    def begin(self, address: str, *, resend: Sequence[str], watch: bool) -> None:
         pass
 
     def check(self) -> None:

@@ -6,8 +6,6 @@ import heapq
 from collections import Counter
 from typing import NamedTuple
 
-from thor_async import NotSentError
-
 from ..stop_results import StopResult
 
 _SLOWEST = 3
@@ -67,18 +65,19 @@ class BatchStats:
 
         Outcomes with an empty field are left out.
         """
-        counts: Counter[str] = Counter()
-        for kind, count in self.kinds.items():
-            counts[getattr(kind, field)] += count
-        return ", ".join(f"{count:,} {value}" for value, count in counts.most_common() if value)
+        return format_counts(self.kinds, field)
+
+
+def format_counts(kinds: Counter[Kind], field: str) -> str:
+    """Returns the counts by a field of `Kind`, as `20 relayed, 3 rejected`.
+
+    Kinds with an empty field are left out.
+    """
+    counts: Counter[str] = Counter()
+    for kind, count in kinds.items():
+        counts[getattr(kind, field)] += count
+    return ", ".join(f"{count:,} {value}" for value, count in counts.most_common() if value)
 
 
 def _kind(result: StopResult) -> Kind:
-    """An error without a code from Thor is counted by its class name."""
-    error = result.outcome.error
-    code = ""
-    if isinstance(error, NotSentError):
-        code = error.reason
-    elif error is not None:
-        code = error.code or type(error).__name__
-    return Kind(result.outcome.verdict.value, code, result.state, result.next_step)
+    return Kind(result.outcome.verdict.value, result.reason, result.state, result.next_step)

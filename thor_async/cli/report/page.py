@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..errors import UsageError
 from ..output.console import ADVICE
 from ..output.timestamps import utc_timestamp
-from .rows import ReportRow
+from .rows import CATEGORIES, ReportRow
 from .timeline import draw_timeline
 
 _MAX_GROUPS = 500
@@ -57,16 +57,27 @@ def write_report(path: str, header: ReportHeader, rows: Iterable[ReportRow]) -> 
 
 
 def _draw_page(header: ReportHeader, rows: Iterable[ReportRow]) -> Iterator[str]:
-    kinds = Counter(row.kind for row in rows)
-    yield _HEAD.format(css=files(__package__).joinpath("report.css").read_text(encoding="utf-8"))
-    yield from _draw_summary(header, kinds)
+    counts = Counter(row.category for row in rows)
+    over = sum(count for category, count in counts.items() if CATEGORIES[category].is_over)
+    still = counts.total() - over
+    css = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    yield _HEAD.format(css=css, title=f"{still:,} of {counts.total():,} may still be charging")
+    yield from _draw_summary(header, counts)
     yield '<p><a href="#when">When</a>, <a href="#all">all charges</a></p>'
-    yield from _draw_still_charging(rows)
+    yield f'<section class="{"alarm" if still or header.left_out else "calm"}">'
+    yield f"<h2>May still be charging: {still:,}</h2>"
+    if still:
+        yield "<p>The command <code>thor-async running</code> lists what runs now.</p>"
+    yield from _draw_still_charging(rows, counts)
+    yield f"</section><section><h2>Known to be over: {over:,}</h2>"
+    yield from _draw_over(counts)
+    yield "</section>"
     yield '<h2 id="when">When</h2>'
     yield from draw_timeline(rows)
     yield from _draw_groups(rows)
     yield f'<details id="all"><summary>All {header.charges:,} charges</summary>'
-    yield from _in_chunks("pre", map(_plain_line, rows))
+    lines = (f"{_plain_line(row)}: {CATEGORIES[row.category].label}" for row in rows)
+    yield from _in_chunks("pre", lines)
     yield "</details>"
 
 
@@ -77,36 +88,41 @@ _HEAD = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Stopped charges</title>
+<title>{title}</title>
 <style>{css}</style>"""
 
 
-def _draw_summary(header: ReportHeader, kinds: Counter[str]) -> Iterator[str]:
+def _draw_summary(header: ReportHeader, counts: Counter[str]) -> Iterator[str]:
     yield f"<h1>{header.charges:,} charges to stop</h1>"
     yield f"<p>from {escape(header.name)} through {escape(header.address)}</p>"
     yield f'<p class="note">written {utc_timestamp()}, input {header.digest[:12]}</p>'
     if header.left_out:
-        yield f'<p class="alarm">{header.left_out:,} bad rows of the file were left out</p>'
+        yield (
+            f'<p class="alarm">{header.left_out:,} bad rows of the file were left out: '
+            "their charges may still run</p>"
+        )
     if header.failure:
         yield f'<p class="alarm">{escape(header.failure)}</p>'
     yield '<ul class="tiles">'
-    for kind, count in kinds.most_common():
-        yield f'<li><b>{count:,}</b><span class="tag {escape(kind)}">{_label(kind)}</span></li>'
+    for category, (label, *_) in CATEGORIES.items():
+        if counts[category]:
+            yield f'<li><b>{counts[category]:,}</b><span class="tag {category}">{label}</span></li>'
     yield "</ul>"
 
 
-def _draw_still_charging(rows: Iterable[ReportRow]) -> Iterator[str]:
-    count = sum(row.may_still_charge for row in rows)
-    unwatched = sum(row.kind == "relayed" for row in rows)
-    yield f'<section class="{"alarm" if count else "calm"}">'
-    yield f"<h2>May still be charging: {count:,}</h2>"
-    if unwatched:
-        yield (
-            f"<p>{unwatched:,} more were handed on to their chargeboxes, which may still refuse; "
-            "they were not watched.</p>"
-        )
-    yield from _in_chunks("ul", (_list_item(row) for row in rows if row.may_still_charge))
-    yield "</section>"
+def _draw_still_charging(rows: Iterable[ReportRow], counts: Counter[str]) -> Iterator[str]:
+    for category, (label, sentence, is_over) in CATEGORIES.items():
+        if counts[category] and not is_over:
+            yield f"<h3>{label}: {counts[category]:,}</h3><p>{sentence}</p>"
+            # What was relayed has no details: plain lines are enough.
+            tag, draw = ("pre", _plain_line) if category == "relayed" else ("ul", _list_item)
+            yield from _in_chunks(tag, (draw(row) for row in rows if row.category == category))
+
+
+def _draw_over(counts: Counter[str]) -> Iterator[str]:
+    for category, (label, sentence, is_over) in CATEGORIES.items():
+        if counts[category] and is_over:
+            yield f"<p><b>{counts[category]:,} {label}</b>: {sentence}</p>"
 
 
 def _in_chunks(tag: str, lines: Iterator[str]) -> Iterator[str]:
@@ -118,22 +134,19 @@ def _in_chunks(tag: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _list_item(row: ReportRow) -> str:
+    details = "; ".join(escape(text) for text in (row.message, row.evidence) if text)
     maybe = ", may have been applied" if row.maybe_applied else ""
-    details = escape(row.evidence or row.message or "")
+    sent = f", {row.stops_sent:,} stops sent" if row.stops_sent > 1 else ""
     return (
         f"<li><b>{escape(row.chargebox)}</b> {_connector(row)}"
         f" <small>line {row.line}{_format_ref(row.ref)}</small><br>"
-        f'<span class="tag {escape(row.kind)}">{_label(row.kind)}</span> '
-        f"{details}{maybe} <small>{ADVICE[row.next_step]}</small></li>"
+        f"{details}{maybe}{sent} <small>{ADVICE.get(row.next_step, '')}</small></li>"
     )
 
 
 def _plain_line(row: ReportRow) -> str:
     """Plain text, because a browser needs seconds to open ten thousand list items."""
-    return (
-        f"{row.line}: {escape(row.chargebox)} {_connector(row)}: {_label(row.kind)}"
-        f"{_format_ref(row.ref)}"
-    )
+    return f"{row.line}: {escape(row.chargebox)} {_connector(row)}{_format_ref(row.ref)}"
 
 
 def _connector(row: ReportRow) -> str:
@@ -180,7 +193,3 @@ def _text(value: Any) -> str:
 
 def _format_ref(ref: Any) -> str:
     return "".join(f", {escape(name)}: {escape(value)}" for name, value in _ref_columns(ref))
-
-
-def _label(kind: str) -> str:
-    return escape(kind.replace("_", " "))

@@ -6,9 +6,8 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from html import escape
 
-from .rows import ReportRow
+from .rows import CATEGORIES, ReportRow
 
 _BARS = 60
 _HEIGHT = 100
@@ -22,7 +21,9 @@ def draw_timeline(rows: Iterable[ReportRow]) -> Iterator[str]:
     first, last = min(times), max(times)
     width = (last - first) / (_BARS - 1) or 1.0
     bars = Counter(
-        (int((_seconds(row.at) - first) / width), row.kind) for row in rows if row.at is not None
+        (int((_seconds(row.at) - first) / width), row.category)
+        for row in rows
+        if row.at is not None
     )
     yield from _draw_bars(bars)
     yield (
@@ -41,12 +42,12 @@ def _draw_bars(bars: Counter[tuple[int, str]]) -> Iterator[str]:
         'aria-label="outcomes over time">'
     )
     tops: Counter[int] = Counter()
-    for (bar, kind), count in sorted(bars.items()):
+    for (bar, category), count in sorted(bars.items()):
         tops[bar] += count
         top, height = _HEIGHT - tops[bar] * scale, count * scale
         yield (
-            f'<rect class="{escape(kind)}" x="{bar}" y="{top:.2f}" width="0.9" '
-            f'height="{height:.2f}"><title>{count:,} {escape(kind)}</title></rect>'
+            f'<rect class="{category}" x="{bar}" y="{top:.2f}" width="0.9" '
+            f'height="{height:.2f}"><title>{count:,} {CATEGORIES[category].label}</title></rect>'
         )
     yield "</svg>"
 
