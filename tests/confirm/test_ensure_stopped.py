@@ -139,11 +139,31 @@ async def test_where_nothing_runs_no_stop_is_sent(here: World) -> None:
 
 
 @under_virtual_time
-async def test_before_the_first_list_a_given_transaction_is_sent_once(here: World) -> None:
-    here.thor.add_chargebox("A")
-    here.charge("B")
-    confirmation = await here.client.ensure_stopped(StopCharge("A", 1, TAG, 4711))
-    assert (confirmation.state, confirmation.stops_sent) == ("stopped", 1)
+async def test_without_any_list_a_given_transaction_is_sent_once(here: World) -> None:
+    here.thor.lists = Lists(error=1.0)
+    _, command = here.charge()
+    confirmation = await here.client.ensure_stopped(command, within=60.0)
+    assert (confirmation.state, confirmation.stops_sent) == ("unconfirmed", 1)
+
+
+@under_virtual_time
+async def test_a_list_of_another_account_stops_nothing_twice(here: World) -> None:
+    here.charge("elsewhere")
+    _, command = here.charge()
+    here.thor.lists = Lists(foreign=1.0)
+    del here.thor.chargeboxes["A"]
+    here.thor.always(200)
+    confirmation = await here.client.ensure_stopped(command, within=60.0)
+    assert (confirmation.state, confirmation.stops_sent) == ("unconfirmed", 1)
+
+
+@under_virtual_time
+async def test_a_stop_just_before_the_end_does_not_hide_that_it_runs(here: World) -> None:
+    here.thor.behaviours["A"] = Behaviour(ignores=99)
+    _, command = here.charge()
+    for within in (10.5, 12.0, 13.0, 30.5):
+        confirmation = await here.client.ensure_stopped(command, within=within)
+        assert confirmation.state == "still_running"
 
 
 @under_virtual_time

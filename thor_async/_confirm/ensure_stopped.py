@@ -62,6 +62,11 @@ class EnsureOperation(msgspec.Struct, frozen=True):
     ) -> StopCharge | NotSentError:
         """Returns the command with its transaction; tries again while the list cannot tell it."""
         if command.transaction is not None:
+            # Thor's list may show that it is over. The stop does not wait long for a list.
+            look = self.confirms.poller.wait_before_stop(
+                command.chargebox, command.connector, self.confirms.begun
+            )
+            await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(look, until))
             return command
         while True:
             find = self.confirms.resolver.find(command, self.confirms.begun)
@@ -79,7 +84,8 @@ class EnsureOperation(msgspec.Struct, frozen=True):
 class RepeatedStop(msgspec.Struct, eq=False):
     """The stops of one transaction until loop time `until`, and what is known of them together.
 
-    `due` is the loop time of the next stop. `is_taken` says that Thor may have taken one.
+    `due` is the loop time of the next stop. `is_taken` says that Thor may have taken one,
+    `is_known` whether Thor's lists have the chargebox, once that was asked.
     """
 
     confirms: ConfirmOperation
@@ -93,7 +99,7 @@ class RepeatedStop(msgspec.Struct, eq=False):
     outcome: StopOutcome | None = None
     stops_sent: int = 0
     is_taken: bool = False
-    is_known: bool = False
+    is_known: bool | None = None
     due: float = 0.0
     delay: float = _FIRST_REPEAT
 
@@ -113,8 +119,9 @@ class RepeatedStop(msgspec.Struct, eq=False):
         if self.dispatcher.stop_reason is not None:
             return False
         shown = self.tracker.is_shown
-        # Without a list the first stop is sent: it is what the caller asked for.
-        is_wanted = shown or (shown is None and not self.is_taken)
+        # Without a list that can show it, one stop is sent: Thor's answer says more.
+        is_blind = shown is None or (self.is_known is False and not self.stops_sent)
+        is_wanted = shown or (is_blind and not self.is_taken)
         return is_wanted and (self.dispatcher.time() >= self.due or self.tracker.was_refused)
 
     async def _send(self) -> StopOutcome:
@@ -142,13 +149,13 @@ class RepeatedStop(msgspec.Struct, eq=False):
         if tracker.is_shown is False and not self.is_known:
             # Absence proves an end only if Thor's lists have this chargebox at all.
             known = self.confirms.resolver.is_known(self.command.chargebox)
-            self.is_known = bool(
-                await end_batch_on_failure(
-                    dispatcher, dispatcher.wait_unpermitted(known, self.until)
-                )
+            self.is_known = await end_batch_on_failure(
+                dispatcher, dispatcher.wait_unpermitted(known, self.until)
             )
             if self.is_known:
                 tracker.trust_absence()
+            if self._may_send():
+                return
         now = dispatcher.time()
         wake = min(self.until, self.due if self.due > now else now + _NEXT_LIST)
         await end_batch_on_failure(

@@ -110,6 +110,7 @@ class ChargeTracker:
         self._was_seen = self._saw_later_charge = False
         self._absent = self._replaced = 0
         self._shown: bool | None = None
+        self._last_shown = False
         self._ended: set[int] = set()
         self._was_refused = False
 
@@ -175,6 +176,7 @@ class ChargeTracker:
         mine = None if number is None else snapshot.find(self._chargebox, number)
         is_shown = bool(there) if number is None else mine is not None
         others = [charge for charge in there if charge.transaction != number]
+        self._last_shown = mine is not None
         if mine is not None:
             self._note_begin(mine, snapshot)
         elif number is None:
@@ -190,8 +192,10 @@ class ChargeTracker:
     def conclude(self, outcome: StopOutcome, stops_sent: int = 1) -> Confirmation:
         """Returns the proven state, else what the last lists show."""
         state, evidence = self.state, self._evidence
-        was_answered = self._watched_from is not None
-        if state is None and was_answered and self._shown and self._transaction is not None:
+        # After the last of several stops there may be no list: the one before it counts.
+        is_shown = self._shown or (self._shown is None and self._is_repeated and self._last_shown)
+        is_ours = self._watched_from is not None and self._transaction is not None
+        if state is None and is_ours and is_shown:
             state, evidence = "still_running", RUNS
         elif state is None and self._was_refused:
             state, evidence = "refused", REFUSAL
