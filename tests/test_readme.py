@@ -84,7 +84,7 @@ async def test_the_confirmation_of_one(
 
 
 async def test_the_confirmation_of_many(emulator: ThorEmulator, tmp_path: Path) -> None:
-    commands = [StopCharge(f"box-{n}", 1, TAG) for n in range(10)]
+    commands = [StopCharge(f"box-{n}", 1, TAG, n + 1) for n in range(10)]
     emulator.fill(commands)
     with (tmp_path / "journal").open("wb") as journal:
         async with ThorClient(KEY, base_url=emulator.base_url) as thor:
@@ -119,7 +119,7 @@ class Receiver(NamedTuple):
 
     @property
     def kept(self) -> dict[tuple[str, int | None], StopCharge]:
-        return self.app[aiohttp_app.STOPS]
+        return self.app[aiohttp_app.STOP_COMMANDS]
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ START = {"type": "start", "accepted": True, "chargebox": "A", "connector": 1, "t
         ("/thor/guess", msgspec.json.encode(START | {"id": TAG}), 404),
     ],
 )
-async def test_the_web_apps_route_takes_only_what_is_thors(
+async def test_the_web_app_refuses_what_is_no_notification(
     path: str, body: bytes, status: int, receiver: Receiver
 ) -> None:
     address = receiver.address.replace("/thor/h00k", path)

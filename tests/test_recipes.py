@@ -20,7 +20,7 @@ from tests.conftest import KEY, TAG, Rests, wait_until
 from tests.recipes import aiohttp_app, fastapi_app, litestar_app, serving
 from tests.recipes.answers import http_status
 from tests.recipes.serving import Serve, Served
-from tests.recipes.shielded import stop_to_the_end, stops
+from tests.recipes.shielded import stop_despite_cancellation, tasks
 from thor_async import NotSentError, StopCharge, ThorClient, ThorError
 from thor_async.emulator import Notifications, ScriptedAnswer, ThorEmulator
 
@@ -72,7 +72,7 @@ async def test_a_relayed_stop_is_accepted(serve: Serve, emulator: ThorEmulator) 
 LOST = ScriptedAnswer(effect=True, drop=True)
 THROTTLED = ScriptedAnswer(429, headers={"Retry-After": "7"})
 SICK = ScriptedAnswer(503, headers={"Retry-After": "7"})
-ADVICE = "may have been applied: do not repeat it blindly"
+ADVICE = "check whether the charge still runs before you repeat the stop"
 
 
 @EVERYWHERE
@@ -132,7 +132,7 @@ def test_each_error_has_its_status(error: ThorError, status: int) -> None:
     assert http_status(error) == status
 
 
-def test_what_may_have_been_applied_is_never_to_be_repeated() -> None:
+def test_a_stop_that_may_have_been_applied_has_no_status_for_a_repeat() -> None:
     """After an attempt without an answer, only NotInTransaction is certain."""
     for error, _ in STATUSES:
         error.maybe_applied = True
@@ -168,13 +168,15 @@ async def test_a_body_that_is_no_command_is_a_400(
 async def test_a_notification_of_thor_is_proof(serve: Serve, emulator: ThorEmulator) -> None:
     async with serve() as served:
         emulator.notifications = Notifications(f"{served.url}/thor/h00k")
-        confirmation = await served.thor.stop_and_confirm(StopCharge("box-1", 1, TAG))
+        charge = emulator.charges["box-1", 1]
+        command = StopCharge("box-1", 1, TAG, charge.transaction)
+        confirmation = await served.thor.stop_and_confirm(command)
     assert confirmation.state == "stopped"
     assert confirmation.evidence == "a stop notification of this transaction"
 
 
 @EVERYWHERE
-async def test_the_hook_is_secret_and_takes_only_what_is_thors(serve: Serve) -> None:
+async def test_the_hook_is_secret_and_refuses_what_is_no_notification(serve: Serve) -> None:
     stop = {"msg": "stop", "accepted": False, "chargebox": "box-1", "connector": 1, "idTag": TAG}
     async with serve() as served:
         hook = f"{served.url}/thor/h00k"
@@ -277,13 +279,13 @@ async def test_uvicorn_cuts_it_when_its_time_to_shut_down_is_over(serve: Serve, 
 
 
 async def test_a_shield_outlasts_the_browser(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aiohttp_app, "stop_and_answer", stop_to_the_end)
+    monkeypatch.setattr(aiohttp_app, "stop_and_answer", stop_despite_cancellation)
     async with serving.aiohttp(handler_cancellation=True) as served:
         await leave(await held.send(f"{served.url}/stop"), served)
-        [stop] = stops
-        assert not stop.cancelling()
+        [task] = tasks
+        assert not task.cancelling()
         assert await held.release() == 200
-    assert not stops
+    assert not tasks
 
 
 @pytest.mark.parametrize(
@@ -293,11 +295,11 @@ async def test_a_shield_outlasts_uvicorns_patience(
     app: ModuleType, serve: Serve, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of the lifespan waits for the requests in flight."""
-    monkeypatch.setattr(app, "stop_and_answer", stop_to_the_end)
+    monkeypatch.setattr(app, "stop_and_answer", stop_despite_cancellation)
     async with serve(timeout_graceful_shutdown=0) as served:
         browser = await held.send(f"{served.url}/stop")
         ended = served.shut_down()
         assert (await browser)[0] == 500
         assert await held.release() == 200
         await ended
-    await wait_until(lambda: not stops)
+    await wait_until(lambda: not tasks)

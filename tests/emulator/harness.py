@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +85,11 @@ def ignore(body: bytes) -> None:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def seconds_ago(thor: ThorEmulator, seconds: float) -> datetime:
+    """Returns a time in the past by Thor's clock."""
+    return datetime.fromtimestamp(thor._thor_ms() / 1000 - seconds, UTC)
 
 
 def seconds_since_end(thor: ThorEmulator) -> dict[int, Any]:

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from tests.emulator.harness import (
     ignore,
     now,
     running_emulator,
+    seconds_ago,
     seconds_since_end,
     under_virtual_time,
 )
@@ -44,6 +46,16 @@ def test_fill_starts_what_each_command_would_stop() -> None:
             thor.fill([other])
 
 
+@under_virtual_time
+async def test_fill_starts_charges_that_are_one_hour_old(
+    thor: ThorEmulator, client: Client
+) -> None:
+    thor.clock_offset = 60.0
+    thor.fill([command(1)])
+    age = thor.start_charge("A", 2).date_started - thor.charges["A", 1].date_started
+    assert age == pytest.approx(3_600_000, abs=10)
+
+
 def test_start_charge_chooses_transaction_and_tag() -> None:
     thor, twin = ThorEmulator(seed=3), ThorEmulator(seed=3)
     first, second = thor.start_charge("A", 1), thor.start_charge("B", 1)
@@ -58,6 +70,55 @@ def test_start_charge_chooses_transaction_and_tag() -> None:
 def test_start_charge_refuses_bad_values(connector: int, mode: str) -> None:
     with pytest.raises(ValueError, match="give"):
         ThorEmulator().start_charge("A", connector, mode=mode)
+
+
+@under_virtual_time
+async def test_start_charge_makes_an_older_charge(thor: ThorEmulator, client: Client) -> None:
+    received = collect_notifications(thor)
+    began = seconds_ago(thor, 90)
+    charge = thor.start_charge("A", 1, "T", date_started=began)
+    assert charge.date_started == round(began.timestamp() * 1000)
+    _, content = await client.ask("GET", "charges/running")
+    assert content["items"][0]["date_started"] == charge.date_started
+    await client.stop()
+    await asyncio.sleep(1)
+    assert received[-1]["time"] == pytest.approx(90, abs=1)
+
+
+def test_start_charge_refuses_a_date_without_a_time_zone() -> None:
+    thor = ThorEmulator()
+    with pytest.raises(ValueError, match=r"date_started 2030-01-01 .* has no time zone"):
+        thor.start_charge("A", 1, date_started=datetime(2030, 1, 1))  # noqa: DTZ001
+    assert thor.charges == {}
+
+
+def test_transactions_fall_or_repeat_by_next_transaction() -> None:
+    thor = ThorEmulator()
+
+    def start_two(next_transaction: int) -> list[int]:
+        thor.next_transaction = next_transaction
+        thor.charges.clear()
+        return [thor.start_charge("A", connector).transaction for connector in (1, 2)]
+
+    assert start_two(50) == [50, 51]
+    assert start_two(10) == [10, 11]
+    assert start_two(50) == [50, 51]
+
+
+@under_virtual_time
+async def test_dates_are_by_the_clock_of_thor(thor: ThorEmulator, client: Client) -> None:
+    received = collect_notifications(thor)
+    first = thor.start_charge("A", 1, "T")
+    for offset in (-120.0, 60.0):
+        thor.clock_offset = offset
+        charge = thor.start_charge("B", 1)
+        assert charge.date_started - first.date_started == pytest.approx(offset * 1000, abs=10)
+        _, box = await client.ask("GET", "chargeboxes/B")
+        assert box["last_heartbeat"] == pytest.approx(charge.date_started, abs=1000)
+        thor.end_charge("B", 1)
+    await client.stop()
+    await asyncio.sleep(1)
+    assert received[-1]["time"] == pytest.approx(60, abs=1)
 
 
 @under_virtual_time
@@ -134,6 +195,51 @@ async def test_a_chargebox_that_refuses(thor: ThorEmulator, client: Client) -> N
     await asyncio.sleep(6)
     assert thor.ledger.refused[7] > first + 5
     assert thor.ledger.ended == {}
+
+
+@under_virtual_time
+async def test_a_chargebox_that_ignores_the_first_stops_of_each_charge(
+    thor: ThorEmulator, client: Client
+) -> None:
+    thor.behaviours[None] = Behaviour(ignores=2)
+    received = collect_notifications(thor)
+    for transaction in (7, 8):
+        charge = thor.start_charge("A", 1, "T", transaction)
+        for _ in range(2):
+            assert await client.stop() == (200, {})
+            await asyncio.sleep(60)
+        assert thor.charges == {("A", 1): charge}
+        assert [request.effect for request in thor.ledger.effects][-2:] == [transaction] * 2
+        assert transaction not in thor.ledger.ended
+        assert received.pop()["type"] == "start"
+        assert received == []
+        await client.stop()
+        await asyncio.sleep(1)
+        assert thor.charges == {}
+        assert received.pop()["type"] == "stop_transaction"
+
+
+@under_virtual_time
+async def test_an_ignored_stop_is_not_refused(thor: ThorEmulator, client: Client) -> None:
+    thor.behaviours[None] = Behaviour(ignores=1, refuses=1.0)
+    thor.start_charge("A", 1, "T", 7)
+    await client.stop()
+    assert thor.ledger.refused == {}
+    await client.stop()
+    assert thor.ledger.refused.keys() == {7}
+
+
+@under_virtual_time
+async def test_a_chargebox_that_never_stops_a_charge(thor: ThorEmulator, client: Client) -> None:
+    thor.behaviours["A"] = Behaviour(ignores=math.inf)
+    thor.start_charge("A", 1, "T", 7)
+    for _ in range(20):
+        assert await client.stop() == (200, {})
+    assert len(thor.ledger.effects) == 20
+    assert thor.ledger.ended == {}
+    thor.behaviours.clear()
+    await client.stop()
+    assert thor.ledger.ended.keys() == {7}
 
 
 @under_virtual_time
@@ -435,6 +541,8 @@ def test_timers_for_the_same_time_take_linear_time() -> None:
         (lambda: Behaviour(refuses=1.1), "refuses=1.1"),
         (lambda: Behaviour(next_driver=-1.0), "next_driver -1"),
         (lambda: Behaviour(next_driver=math.nan), "next_driver nan"),
+        (lambda: Behaviour(ignores=-1), "ignores -1"),
+        (lambda: Behaviour(ignores=math.nan), "ignores nan"),
         (lambda: Notifications("box.example"), "box.example"),
         (lambda: Notifications(ignore, delay=(0.0, math.inf)), "delay"),
         (lambda: Notifications(ignore, lost=-0.1), "lost=-0.1"),

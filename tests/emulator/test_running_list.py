@@ -14,7 +14,14 @@ import pytest
 
 from tests import virtual_time
 from tests.conftest import wait_until
-from tests.emulator.harness import Client, error_body, running_emulator, under_virtual_time
+from tests.emulator.harness import (
+    Client,
+    error_body,
+    running_emulator,
+    seconds_ago,
+    under_virtual_time,
+)
+from thor_async import StopCharge
 from thor_async.emulator import Behaviour, Faults, Lists, Read, ThorEmulator
 
 
@@ -112,6 +119,29 @@ async def test_a_late_list_shows_an_earlier_state(thor: ThorEmulator, client: Cl
 
 
 @under_virtual_time
+async def test_a_late_list_has_an_older_charge_since_its_begin(
+    thor: ThorEmulator, client: Client
+) -> None:
+    thor.lists = Lists(lag=(30.0, 30.0))
+    thor.clock_offset = 3600.0
+    for number, age in enumerate((20, 40), 1):
+        thor.start_charge("A", number, "T", number, date_started=seconds_ago(thor, age))
+    thor.start_charge("A", 3, "T", 3)
+    assert await listed(client) == (1, [2])
+    await asyncio.sleep(15)
+    assert await listed(client) == (2, [1, 2])
+    await asyncio.sleep(20)
+    assert await listed(client) == (3, [1, 2, 3])
+
+
+@under_virtual_time
+async def test_a_late_list_has_the_charges_of_fill(thor: ThorEmulator, client: Client) -> None:
+    thor.lists = Lists(lag=(30.0, 30.0))
+    thor.fill([StopCharge("A", 1, "T", 7)])
+    assert await listed(client) == (1, [7])
+
+
+@under_virtual_time
 async def test_a_lag_is_drawn_for_each_list(thor: ThorEmulator, client: Client) -> None:
     thor.lists = Lists(lag=(0.0, 60.0))
     start(thor, 1)
@@ -167,6 +197,21 @@ async def test_a_cut_list_has_fewer_items_than_its_count(
         assert shown == [1, 2, 3, 4][: len(shown)]
         seen.add(len(shown))
     assert seen == {0, 1, 2, 3}
+
+
+@under_virtual_time
+async def test_a_partial_list_has_a_count_that_agrees(thor: ThorEmulator, client: Client) -> None:
+    thor.lists = Lists(partial=1.0)
+    assert await listed(client) == (0, [])
+    start(thor, 4)
+    seen = set()
+    for _ in range(60):
+        count, shown = await listed(client)
+        assert count == len(shown) == len(set(shown))
+        seen.add(frozenset(shown))
+    assert {len(shown) for shown in seen} == {0, 1, 2, 3}
+    assert {frozenset({number}) for number in (1, 2, 3, 4)} <= seen  # not only the last are missing
+    assert await listed(client, "?chargebox=box-2") == (0, [])
 
 
 @under_virtual_time
@@ -270,6 +315,8 @@ async def test_dates_follow_the_time_of_the_loop(thor: ThorEmulator, client: Cli
         ({"lag": (0.0, math.inf)}, "lag"),
         ({"cut": 1.1}, "cut=1.1"),
         ({"error": -0.1}, "error=-0.1"),
+        ({"partial": 1.1}, "partial=1.1"),
+        ({"cut": 0.6, "partial": 0.6}, "1.2"),
         ({"empty": 0.6, "foreign": 0.6}, "1.2"),
     ],
 )

@@ -16,28 +16,30 @@ from thor_async import (
 from .answers import stop_and_answer
 
 THOR = web.AppKey("thor", ThorClient)
-STOPS = web.AppKey("stops", dict[tuple[str, int | None], StopCharge])
+STOP_COMMANDS = web.AppKey("stop_commands", dict[tuple[str, int | None], StopCharge])
 
 
 async def open_thor(app: web.Application) -> AsyncIterator[None]:
-    app[STOPS] = {}  # keep it in your database: after a restart nobody tells it again
+    app[STOP_COMMANDS] = {}  # use your database instead: a restart loses these commands
     async with ThorClient(timeout=20.0) as app[THOR]:
         yield
 
 
-async def told(request: web.Request) -> web.Response:
+async def receive_notification(request: web.Request) -> web.Response:
     try:
-        news = request.app[THOR].notify(await request.read())
-        if isinstance(news, StartNotification) and news.accepted:
-            request.app[STOPS][news.chargebox, news.transaction] = news.stop_command()
+        notification = request.app[THOR].notify(await request.read())
+        if isinstance(notification, StartNotification) and notification.accepted:
+            key = (notification.chargebox, notification.transaction)
+            request.app[STOP_COMMANDS][key] = notification.stop_command()
     except ValueError as error:
         raise web.HTTPBadRequest(text=str(error)) from None
-    if isinstance(news, StopNotification) and news.is_end:
-        request.app[STOPS].pop((news.chargebox, news.transaction), None)
+    if isinstance(notification, StopNotification) and notification.is_end:
+        key = (notification.chargebox, notification.transaction)
+        request.app[STOP_COMMANDS].pop(key, None)
     return web.Response()
 
 
-async def stop(request: web.Request) -> web.Response:
+async def stop_charge(request: web.Request) -> web.Response:
     try:
         command = msgspec.json.decode(await request.read(), type=StopCharge)
     except ValueError as error:
@@ -49,7 +51,7 @@ async def stop(request: web.Request) -> web.Response:
 async def stop_site(
     app: web.Application, site: Container[str]
 ) -> tuple[list[Confirmation], list[RunningCharge]]:
-    """What came of each charge at these chargeboxes, and those that nobody told the tag of."""
+    """Stops the charges of a site; returns confirmations, and the charges without a known tag."""
     commands, untagged = [], []
     for charge in await app[THOR].running_charges():
         if charge.chargebox not in site:
@@ -57,8 +59,8 @@ async def stop_site(
         box, number = charge.chargebox, charge.transaction
         if charge.id_tag:
             commands.append(StopCharge(box, charge.connector, charge.id_tag, number))
-        elif (box, number) in app[STOPS]:
-            commands.append(app[STOPS][box, number])
+        elif (box, number) in app[STOP_COMMANDS]:
+            commands.append(app[STOP_COMMANDS][box, number])
         else:
             untagged.append(charge)
     async with app[THOR].stop_and_confirm_stream(commands) as stream:
@@ -68,8 +70,8 @@ async def stop_site(
 def make_app() -> web.Application:
     app = web.Application(client_max_size=64 * 1024)
     app.cleanup_ctx.append(open_thor)
-    app.router.add_post("/stop", stop)
-    app.router.add_post(f"/thor/{os.environ['THOR_HOOK']}", told)
+    app.router.add_post("/stop", stop_charge)
+    app.router.add_post(f"/thor/{os.environ['THOR_HOOK']}", receive_notification)
     return app
 
 

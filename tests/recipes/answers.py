@@ -15,11 +15,11 @@ from thor_async import (
     WrongTransaction,
 )
 
-Answered = tuple[int, dict[str, str], bytes]
+HttpAnswer = tuple[int, dict[str, str], bytes]
 
 
 def http_status(error: ThorError) -> int:
-    """404, 409, 422: final. 503: not done, ask again. 502, 504: never again before a look."""
+    """Returns the HTTP status. 404, 409, 422: final; 503: repeat; 502, 504: check the charge."""
     match error:
         case NotInTransaction() | NotSentError(reason="expired" | "not_running"):
             return 409
@@ -35,19 +35,23 @@ def http_status(error: ThorError) -> int:
             return 422
         case TooManyRequests() | NotSentError():
             return 503
-    return 502  # the account, or a refusal that Thor does not document: not the caller's fault
+    return 502  # the account, or an undocumented refusal: the caller cannot mend it
 
 
-async def stop_and_answer(thor: ThorClient, command: StopCharge) -> Answered:
-    """Status, headers and JSON of the answer; 202, as a relayed stop has not yet happened."""
+async def stop_and_answer(thor: ThorClient, command: StopCharge) -> HttpAnswer:
+    """Sends a stop; returns status, headers and JSON. 202: relayed, the charge may still run."""
     try:
         outcome = await thor.stop_charge(command)
     except ThorError as error:
         status, headers = http_status(error), {}
         if status == 503 and error.retry_after is not None:
             headers["Retry-After"] = str(math.ceil(error.retry_after))
-        said = {"verdict": error.verdict, "code": error.code, "maybe_applied": error.maybe_applied}
+        content = {
+            "verdict": error.verdict,
+            "code": error.code,
+            "maybe_applied": error.maybe_applied,
+        }
         if error.maybe_applied:
-            said["advice"] = "may have been applied: do not repeat it blindly"
-        return status, headers, msgspec.json.encode(said)
+            content["advice"] = "check whether the charge still runs before you repeat the stop"
+        return status, headers, msgspec.json.encode(content)
     return 202, {}, msgspec.json.encode(outcome.record())

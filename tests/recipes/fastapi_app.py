@@ -16,7 +16,7 @@ async def open_thor(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-async def stop(request: Request) -> Response:
+async def stop_charge(request: Request) -> Response:
     try:
         command = msgspec.json.decode(await request.body(), type=StopCharge)
     except ValueError as error:
@@ -25,7 +25,7 @@ async def stop(request: Request) -> Response:
     return Response(body, status, headers, "application/json")
 
 
-async def told(request: Request) -> None:
+async def receive_notification(request: Request) -> None:
     try:
         request.app.state.thor.notify(await request.body())
     except ValueError as error:
@@ -34,7 +34,7 @@ async def told(request: Request) -> None:
 
 def make_app() -> FastAPI:
     app = FastAPI(lifespan=open_thor)
-    app.add_api_route("/stop", stop, methods=["POST"])
+    app.add_api_route("/stop", stop_charge, methods=["POST"])
     hook = f"/thor/{os.environ['THOR_HOOK']}"
-    app.add_api_route(hook, told, methods=["POST"], include_in_schema=False)
+    app.add_api_route(hook, receive_notification, methods=["POST"], include_in_schema=False)
     return app

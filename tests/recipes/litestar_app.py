@@ -20,7 +20,7 @@ async def open_thor(app: Litestar) -> AsyncIterator[None]:
 
 
 @post("/stop")
-async def stop(request: Request[Any, Any, State]) -> Response[bytes]:
+async def stop_charge(request: Request[Any, Any, State]) -> Response[bytes]:
     try:
         command = msgspec.json.decode(await request.body(), type=StopCharge)
     except ValueError as error:
@@ -29,7 +29,7 @@ async def stop(request: Request[Any, Any, State]) -> Response[bytes]:
     return Response(body, status_code=status, headers=headers, media_type=MediaType.JSON)
 
 
-async def told(request: Request[Any, Any, State]) -> None:
+async def receive_notification(request: Request[Any, Any, State]) -> None:
     try:
         request.app.state.thor.notify(await request.body())
     except ValueError as error:
@@ -38,5 +38,6 @@ async def told(request: Request[Any, Any, State]) -> None:
 
 def make_app() -> Litestar:
     hook = f"/thor/{os.environ['THOR_HOOK']}"
-    take = post(hook, status_code=200, include_in_schema=False)(told)
-    return Litestar([stop, take], lifespan=[open_thor], request_max_body_size=64 * 1024)
+    route = post(hook, status_code=200, include_in_schema=False)
+    handlers = [stop_charge, route(receive_notification)]
+    return Litestar(handlers, lifespan=[open_thor], request_max_body_size=64 * 1024)

@@ -2,13 +2,13 @@ import asyncio
 
 from thor_async import StopCharge, ThorClient
 
-from .answers import Answered, stop_and_answer
+from .answers import HttpAnswer, stop_and_answer
 
-stops: set[asyncio.Task[Answered]] = set()  # asyncio itself keeps no task alive
+tasks: set[asyncio.Task[HttpAnswer]] = set()  # asyncio holds only weak references to tasks
 
 
-async def stop_to_the_end(thor: ThorClient, command: StopCharge) -> Answered:
+async def stop_despite_cancellation(thor: ThorClient, command: StopCharge) -> HttpAnswer:
     task = asyncio.create_task(stop_and_answer(thor, command))
-    stops.add(task)
-    task.add_done_callback(stops.discard)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
     return await asyncio.shield(task)

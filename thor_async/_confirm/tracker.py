@@ -15,7 +15,7 @@ from .snapshot import ListedCharge, Snapshot
 State = Literal["stopped", "refused", "still_running", "unconfirmed"]
 
 LONGEST_LAG = 15.0
-"""Seconds by which a list may be behind. Nobody outside Thor knows; lags of 12 s are expected."""
+"""Seconds by which a list may be behind. Thor documents no limit; lags of 12 s are expected."""
 
 CLOCK_MARGIN = 2.0
 """Seconds by which Thor's clock and ours may differ."""

@@ -52,7 +52,7 @@ class Behaviour(msgspec.Struct, frozen=True):
 
 
 _DEFAULT_BEHAVIOUR = Behaviour()
-# Seconds. Who stops a charge means one that runs already: see `ThorEmulator.fill`.
+# Seconds. A command means a charge that runs already: see `ThorEmulator.fill`.
 _AGE_OF_FILLED = 3600
 
 
