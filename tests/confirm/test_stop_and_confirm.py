@@ -778,3 +778,56 @@ async def test_a_look_that_raises_sends_no_pinned_stop(here: World) -> None:
     with pytest.raises(Bug):
         await here.client.stop_charge(here.charge(known=False)[1], pin=True)
     assert here.stops() == 0
+
+
+# Lists that are behind
+
+
+@pytest.mark.parametrize("lag", [0.0, 2.0, 5.0, 12.0])
+@pytest.mark.parametrize("pin", [False, True])
+@pytest.mark.parametrize("next_tag", [TAG, TAG.upper(), "another"])
+@pytest.mark.parametrize("has_earlier_look", [False, True])
+def test_the_next_drivers_charge_is_never_taken_for_the_one_before_it(
+    lag: float, pin: bool, next_tag: str, has_earlier_look: bool
+) -> None:
+    """The chargebox refuses the stop of the next driver's charge, which therefore goes on."""
+
+    async def run() -> None:
+        async with world() as here:
+            first, _ = here.charge(known=False)
+            here.charge("B")
+            await asyncio.sleep(60)
+            here.thor.lists = Lists(lag=(lag, lag))
+            if has_earlier_look:
+                await here.client.stop_charge(StopCharge("B", 1, TAG), pin=True)
+            del here.thor.charges["A", 1]
+            await asyncio.sleep(1)
+            here.thor.start_charge("A", 1, next_tag)
+            here.thor.behaviours["A"] = Behaviour(refuses=1.0)
+            await asyncio.sleep(1)
+            command = StopCharge("A", 1, next_tag)
+            async with here.client.stop_and_confirm_stream([command], pin=pin) as stream:
+                [confirmation] = [confirmation async for confirmation in stream]
+            assert confirmation.state != "stopped"
+            assert confirmation.next_step != "done"
+            assert first.transaction != here.thor.charges["A", 1].transaction
+
+    virtual_time.run(run)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("age", [0.0, 5.0, 3600.0])
+def test_a_lag_that_varies_proves_no_end_of_a_charge_that_goes_on(seed: int, age: float) -> None:
+    async def run() -> None:
+        async with world() as here:
+            rng = random.Random(seed)
+            here.thor.behaviours["A"] = Behaviour(refuses=1.0)
+            here.charge("B")
+            await asyncio.sleep(30)
+            _, command = here.charge(age=age)
+            await asyncio.sleep(rng.uniform(0.0, 3.0))
+            here.thor.lists = Lists(lag=(0.0, 12.0))
+            confirmation = await here.client.stop_and_confirm(command)
+            assert confirmation.state in ("still_running", "unconfirmed")
+
+    virtual_time.run(run)
