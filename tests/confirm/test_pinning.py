@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.conftest import TAG
 from thor_async import Chargebox, NotSentError, RunningCharge, ServerError, StopCharge, ThorError
 from thor_async._confirm.pinning import TransactionResolver
 from thor_async._confirm.poller import RunningChargePoller
+from thor_async._confirm.tracker import ChargeTracker
 
 COMMAND = StopCharge("A", 1, TAG, ref="ours")
 
@@ -29,12 +31,13 @@ class World:
         self.thor = Thor(*answers)
         self.chargeboxes: list[Chargebox] | ThorError = []
         self.asked = 0
-        poller = RunningChargePoller(self.thor.look, no_jitter)
-        self.resolver = TransactionResolver(poller, self._list_chargeboxes)
+        self.latency = 0.1
+        self.poller = RunningChargePoller(self.thor.look, no_jitter)
+        self.resolver = TransactionResolver(self.poller, self._list_chargeboxes)
 
     async def _list_chargeboxes(self) -> list[Chargebox] | ThorError:
         self.asked += 1
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(self.latency)
         return self.chargeboxes
 
     async def find(self, command: StopCharge = COMMAND) -> StopCharge | NotSentError:
@@ -149,3 +152,38 @@ async def test_after_a_cancelled_request_the_next_command_asks_again() -> None:
 async def test_a_programming_error_in_a_look_is_raised() -> None:
     with pytest.raises(AttributeError):
         await World(AttributeError("a bug of ours")).find()
+
+
+HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
+OLD = StopCharge("A", 1, TAG, as_of=HOUR_AGO)
+
+
+@under_virtual_time
+async def test_one_list_without_the_charge_does_not_prove_that_it_is_over() -> None:
+    world = World([], [charge(52)])
+    world.chargeboxes = [Chargebox(id="A")]
+    found = await world.find(StopCharge("A", 1, TAG, as_of=HOUR_AGO))
+    assert isinstance(found, NotSentError)  # its begin is not told
+    assert found.reason == "pin"
+
+
+@under_virtual_time
+async def test_two_lists_without_it_are_in_a_row_only_if_none_between_them_was_missed() -> None:
+    """The list of chargeboxes takes so long that the list which shows the charge passes unseen."""
+    elsewhere = charge(1, "elsewhere")
+    world = World([elsewhere], [elsewhere, charge(52)], [elsewhere], [elsewhere, charge(52)])
+    world.chargeboxes = [Chargebox(id="A")]
+    world.latency = 6.0
+    async with world.poller.track(ChargeTracker(StopCharge("B", 1, TAG, 7), now())):
+        found = await world.find(OLD)
+    assert isinstance(found, NotSentError)
+    assert found.reason == "pin"
+    assert len(world.thor.looks) == 4
+
+
+@under_virtual_time
+async def test_two_lists_in_a_row_without_it_prove_that_it_is_over() -> None:
+    world = World([charge(1, "elsewhere")])
+    world.chargeboxes = [Chargebox(id="A")]
+    assert await world.reason(OLD) == "not_running"
+    assert len(world.thor.looks) == 2

@@ -40,7 +40,7 @@ class TransactionResolver:
         it is over is only proven by two complete lists in a row, which began longer after that than
         a list may lag.
         """
-        earliest, absences = since, 0
+        earliest, absences, last = since, 0, 0
         while True:
             snapshot = await self._poller.latest_showing(
                 command.chargebox, command.connector, earliest
@@ -63,7 +63,10 @@ class TransactionResolver:
             if command.as_of is not None:
                 age = snapshot.wall_time - command.as_of.timestamp()
                 begun_by = min(since, snapshot.begun - age + CLOCK_MARGIN)
-            absences += snapshot.begun >= begun_by + LONGEST_LAG
+            if snapshot.begun >= begun_by + LONGEST_LAG:
+                # In a row: no list in between, which may have shown it, was missed.
+                absences = absences + 1 if snapshot.number == last + 1 else 1
+                last = snapshot.number
             if absences == 2:
                 return NotSentError("no charge runs there", reason="not_running")
             earliest = max(begun_by + LONGEST_LAG, math.nextafter(snapshot.begun, math.inf))

@@ -70,6 +70,7 @@ class RunningChargePoller:
         self._last_begin = self._not_before = self._due = -math.inf
         self._interval = _SHORTEST
         self._due_changed = asyncio.Event()
+        self._lists = 0
         self._latest: Result | None = None
         self._latest_begin = -math.inf
         self._arrived = asyncio.Event()
@@ -229,7 +230,9 @@ class RunningChargePoller:
             charges = await self._look()
             if isinstance(charges, ThorError):
                 return stretch, charges
-            return stretch, await _make_snapshot(Snapshot(begin, wall_time=wall_time), charges)
+            self._lists += 1
+            snapshot = Snapshot(begin, wall_time=wall_time, number=self._lists)
+            return stretch, await _fill(snapshot, charges)
         except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -276,7 +279,7 @@ class RunningChargePoller:
             waiter.settled.set()
 
 
-async def _make_snapshot(snapshot: Snapshot, charges: list[RunningCharge]) -> Snapshot:
+async def _fill(snapshot: Snapshot, charges: list[RunningCharge]) -> Snapshot:
     """Fills a snapshot in chunks, and empties the list: 100,000 charges take long to free, too."""
     while charges:
         snapshot.add(charges[-_CHUNK:])

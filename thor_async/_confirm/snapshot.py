@@ -23,14 +23,21 @@ class ListedCharge(NamedTuple):
 class Snapshot:
     """One complete list of the running charges.
 
-    `begun` is the loop time, and `wall_time` the epoch second, at which it was asked for.
+    `begun` is the loop time, and `wall_time` the epoch second, at which it was asked for. `number`
+    counts the complete lists of one poller.
     """
 
     def __init__(
-        self, begun: float, charges: Iterable[RunningCharge] = (), wall_time: float = 0.0
+        self,
+        begun: float,
+        charges: Iterable[RunningCharge] = (),
+        *,
+        wall_time: float = 0.0,
+        number: int = 0,
     ) -> None:
         self.begun = begun
         self.wall_time = wall_time
+        self.number = number
         self.chargeboxes: set[str] = set()
         self._there: dict[tuple[str, int], tuple[ListedCharge, ...]] = {}
         self._running: dict[tuple[str, int], ListedCharge] = {}
