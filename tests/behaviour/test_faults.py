@@ -1009,9 +1009,10 @@ def test_t28_rows_about_bytes_hold_with_the_parser_in_python() -> None:
     """These are the rows in which the parsers differ; CI runs the whole file with both."""
     rows = "t8 or garbage_in_two or t14 or bad_chunk or t20_200_is or t28"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    # Not with the options of the run around it, which may measure the coverage of all tests.
     ran = subprocess.run(
         [*command, "-p", "no:xdist", "-k", f"({rows}) and not uvloop", __file__],
-        env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"},
+        env=os.environ | {"AIOHTTP_NO_EXTENSIONS": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,

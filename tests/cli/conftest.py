@@ -26,10 +26,11 @@ from thor_async.emulator import ThorEmulator
 
 HEADER = "chargebox,connector,id_tag,transaction"
 NO_OVERCLAIMS = "Checked against the emulator: 0 of {} verdicts claimed more than happened."
-# Handles Ctrl-C as in a foreground shell, also if the tests run in the background.
+# Handles signals as in a foreground shell, also if the tests run in the background or by nohup.
 PROCESS = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from thor_async.cli import main
 sys.exit(main())
 """

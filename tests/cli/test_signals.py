@@ -92,7 +92,7 @@ def test_a_hangup_that_is_ignored_stays_ignored(
     path = fleet(20)
     thor.emulator.fill(read_command_file(str(path)))
     thor.emulator.always(ScriptedAnswer(200, b"{}", effect=True, delay=0.5))
-    nohup = f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{PROCESS}"
+    nohup = PROCESS.replace("SIG_DFL", "SIG_IGN")
     process = start("stop-many", path, "--output", output, "--max-in-flight", 5, code=nohup)
     thor.wait_for_requests(5)
     process.send_signal(signal.SIGHUP)
