@@ -86,13 +86,15 @@ class ThorClient:
         allow_http: bool = False,
         on_event: OnEvent = None,
     ) -> None:
+        # First, so that no traceback with local variables shows it.
+        api_key = _config.resolve_key(api_key)
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
         stop_at, read_at = _config.resolve_addresses(base_url, read_url, allow_http=allow_http)
         if not isinstance(retry, RetryPolicy):
             raise ValueError(f"retry must be a RetryPolicy, not {retry!r}")  # noqa: TRY004
         self._settings = ClientConfig(
-            key=_config.resolve_key(api_key),
+            key=api_key,
             base_url=stop_at,
             read_url=read_at,
             policy=retry,
@@ -110,8 +112,11 @@ class ThorClient:
         self._is_closing = False
 
     def __repr__(self) -> str:
-        base_url, in_flight = self._settings.base_url, self._limiter.in_flight
-        return f"ThorClient(base_url={base_url!r}, in_flight={in_flight})"
+        settings = getattr(self, "_settings", None)  # none while it is being built
+        limiter = getattr(self, "_limiter", None)
+        if settings is None or limiter is None:
+            return "ThorClient()"
+        return f"ThorClient(base_url={settings.base_url!r}, in_flight={limiter.in_flight})"
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("a ThorClient cannot be copied or pickled: build one in each process")
@@ -161,7 +166,10 @@ class ThorClient:
         finally:
             for dispatcher in self._dispatchers:
                 dispatcher.abort()
-            await self._runtime.transport.close()
+            try:
+                await self._runtime.poller.wait_closed()
+            finally:
+                await self._runtime.transport.close()
 
     async def stop_charge(
         self, command: StopCharge, *, timeout: float | None = None, pin: bool = False

@@ -56,15 +56,30 @@ class ListReader:
         A key function that fails is an error too, and is not raised.
         """
         request = build_running_request(self._read_url)
-        return await self._read(request, parse_running_answer, decode_polled_rows, is_look=True)
+        return await self._read(
+            request, parse_running_answer, decode_polled_rows, is_retried=False, raises=False
+        )
 
     async def chargeboxes(self) -> list[Chargebox] | ThorError:
         """Reads the chargeboxes of the account."""
         request = build_chargeboxes_request(self._read_url)
         return await self._read(request, parse_chargeboxes_answer, decode_chargebox_rows)
 
+    async def chargeboxes_for_pin(self) -> list[Chargebox] | ThorError:
+        """Reads as `chargeboxes`; a key function that fails is an error too, and is not raised."""
+        request = build_chargeboxes_request(self._read_url)
+        return await self._read(
+            request, parse_chargeboxes_answer, decode_chargebox_rows, raises=False
+        )
+
     async def _read(
-        self, request: Request, parse: Parse, decode: Decode[T], *, is_look: bool = False
+        self,
+        request: Request,
+        parse: Parse,
+        decode: Decode[T],
+        *,
+        is_retried: bool = True,
+        raises: bool = True,
     ) -> list[T] | ThorError:
         rows: list[Rows] = []
 
@@ -81,10 +96,10 @@ class ListReader:
             request,
             keep_rows,
             until=self._dispatcher.time() + self._timeout,
-            raises=not is_look,
+            raises=raises,
         )
         await attempts.attempt()
-        if attempts.error is not None and not is_look:
+        if attempts.error is not None and is_retried:
             await attempts.retry()
         return attempts.error or await _decode_in_turns(decode(rows[0]))
 

@@ -32,7 +32,7 @@ class ClientRuntime:
             self._context(RetryBudget()), dispatcher, config.read_url, config.timeout
         )
         self.poller = RunningChargePoller(self.lists.running_charges_once, now=config.policy.now)
-        self._resolver = TransactionResolver(self.poller, self.lists.chargeboxes)
+        self._resolver = TransactionResolver(self.poller, self.lists.chargeboxes_for_pin)
         self.stops = self.make_stop_operation()
 
     def make_stop_operation(self) -> StopOperation:
@@ -41,8 +41,8 @@ class ClientRuntime:
         return StopOperation(self._context(RetryBudget()), config.base_url, config.emitter)
 
     def make_confirm_operation(self, stops: StopOperation) -> ConfirmOperation:
-        """Returns an operation for stops that are pinned or watched, beginning now."""
-        return ConfirmOperation(stops, self.poller, self._resolver, self.loop.time())
+        """Returns an operation for stops that are pinned or watched."""
+        return ConfirmOperation(stops, self.poller, self._resolver)
 
     def _context(self, budget: RetryBudget) -> RequestContext:
         config = self._config

@@ -7,23 +7,27 @@ import msgspec
 from .._config import check_command
 from .._dispatch.dispatcher import Dispatcher
 from .._errors import (
+    AccountError,
     NotInTransaction,
     NotSentError,
     RejectedError,
     TooManyRequests,
+    Verdict,
     WrongTransaction,
 )
 from .._models import StopCharge, StopOutcome
 from .stop_and_confirm import ConfirmOperation, end_batch_on_failure
-from .tracker import ChargeTracker, Confirmation, State, is_worth_watching
+from .tracker import LONGEST_LAG, ChargeTracker, Confirmation, State, is_worth_watching
 
 _FIRST_REPEAT, _LONGEST_REPEAT = 10.0, 60.0
 _NEXT_LIST = 10.0
 
 
 def is_final_rejection(outcome: StopOutcome) -> bool:
-    """Whether every other stop would be rejected in the same way."""
+    """Whether every other stop would be rejected in the same way, or is too late."""
     error = outcome.error
+    if isinstance(error, NotSentError):
+        return error.reason == "expired"
     passing = (NotInTransaction, TooManyRequests, WrongTransaction)
     return isinstance(error, RejectedError) and not isinstance(error, passing)
 
@@ -60,22 +64,30 @@ class EnsureOperation(msgspec.Struct, frozen=True):
     async def _find_transaction(
         self, dispatcher: Dispatcher, command: StopCharge, tracker: ChargeTracker, until: float
     ) -> StopCharge | NotSentError:
-        """Returns the command with its transaction; tries again while the list cannot tell it."""
+        """Returns the command with its transaction; tries again while the list may come to tell it.
+
+        It may be behind, or fail; but an account error is final.
+        """
+        started = dispatcher.time()
         if command.transaction is not None:
             # Thor's list may show that it is over. The stop does not wait long for a list.
             look = self.confirms.poller.wait_before_stop(
-                command.chargebox, command.connector, self.confirms.begun
+                command.chargebox, command.connector, started
             )
             await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(look, until))
             return command
         while True:
-            find = self.confirms.resolver.find(command, self.confirms.begun)
+            find = self.confirms.resolver.find(command, started)
             found = await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(find, until))
             if isinstance(found, StopCharge):
                 return found
             error = found or dispatcher.refusal()
             now = dispatcher.time()
-            if error.reason != "pin" or now >= until or dispatcher.stop_reason is not None:
+            # A list that came, and cannot tell it even when it is no longer behind, never will.
+            is_settled = error.cause is None and now > started + LONGEST_LAG
+            if error.reason != "pin" or is_settled or isinstance(error.cause, AccountError):
+                return error
+            if now >= until or dispatcher.stop_reason is not None:
                 return error
             change = self.confirms.poller.wait_for_change(tracker, min(until, now + _NEXT_LIST))
             await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(change, until))
@@ -108,7 +120,10 @@ class RepeatedStop(msgspec.Struct, eq=False):
         dispatcher, tracker = self.dispatcher, self.tracker
         tracker.pin(self.command.transaction, self.started)
         while tracker.state is None and not dispatcher.is_aborted:
-            if dispatcher.time() >= self.until or (dispatcher.stop_reason and not self.stops_sent):
+            is_ended = dispatcher.stop_reason == "closed" or (
+                dispatcher.stop_reason is not None and not self.is_taken
+            )
+            if is_ended or dispatcher.time() >= self.until:
                 break
             if self._may_send() and is_final_rejection(await self._send()):
                 break
@@ -129,13 +144,21 @@ class RepeatedStop(msgspec.Struct, eq=False):
         dispatcher, tracker = self.dispatcher, self.tracker
         tracker.mark_sent()
         left = min(self.timeout, self.until - dispatcher.time())
-        latest = await self.confirms.stops.run(
-            dispatcher, self.index, self.command, left, self.started
-        )
+        stops = self.confirms.stops
+        try:
+            latest = await stops.run(dispatcher, self.index, self.command, left, self.started)
+        except Exception as failure:
+            # As of a key function. What the stops before it did must still be told.
+            if self.outcome is None:
+                raise
+            refusal = dispatcher.record_local_failure(failure)
+            latest = stops.report_unsent(self.command, self.index, refusal)
         self.outcome = _add_earlier(self.outcome, latest)
-        self.stops_sent += latest.attempts > 0
+        self.stops_sent += latest.verdict is not Verdict.NOT_SENT
         now = dispatcher.time()
-        self.due, self.delay = now + self.delay, min(self.delay * 2, _LONGEST_REPEAT)
+        retry_after = (latest.error and latest.error.retry_after) or 0.0
+        self.due = now + max(self.delay, retry_after)
+        self.delay = min(self.delay * 2, _LONGEST_REPEAT)
         if latest.error is None:
             tracker.trust_transaction()
         if is_worth_watching(latest):

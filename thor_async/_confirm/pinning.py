@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 
 import msgspec
 
@@ -52,8 +51,9 @@ class TransactionResolver:
                 self._latest = snapshot
                 self._known |= snapshot.chargeboxes
             there = snapshot.charges_at(command.chargebox, command.connector)
+            meant_at = snapshot.wall_time - (snapshot.begun - since)
             if there:
-                return _choose(command, there)
+                return _choose(command, there, meant_at)
             if not await self.is_known(command.chargebox):
                 return _cannot_pin(
                     "the running list has no charge there, and may be another account's, because "
@@ -83,8 +83,13 @@ class TransactionResolver:
         return chargebox in self._known
 
 
-def _choose(command: StopCharge, there: Sequence[ListedCharge]) -> StopCharge | NotSentError:
-    """Returns the command with the transaction of the charge there, if that one is meant."""
+def _choose(
+    command: StopCharge, there: Sequence[ListedCharge], meant_at: float
+) -> StopCharge | NotSentError:
+    """Returns the command with the transaction of the charge there, if that one is meant.
+
+    Without an `as_of` the command is meant at epoch second `meant_at`.
+    """
     if len(there) > 1:
         return _cannot_pin("the running list has several charges there")
     charge = there[0]
@@ -93,19 +98,23 @@ def _choose(command: StopCharge, there: Sequence[ListedCharge]) -> StopCharge | 
     if charge.id_tag is not None and charge.id_tag.casefold() != command.id_tag.casefold():
         return _cannot_pin("the running list has a charge of another id_tag there")
     pinned = msgspec.structs.replace(command, transaction=charge.transaction)
-    return pinned if command.as_of is None else _check_begin(pinned, command.as_of, charge.started)
+    if command.as_of is not None:
+        return _check_begin(pinned, command.as_of.timestamp(), charge.started)
+    if charge.started is not None and charge.started > meant_at + CLOCK_MARGIN:
+        # Not "over": this machine's clock may be slow, and nobody gave it as a limit.
+        return _cannot_pin("the charge there began after the call")
+    return pinned
 
 
 def _check_begin(
-    pinned: StopCharge, as_of: datetime, started: float | None
+    pinned: StopCharge, as_of: float, started: float | None
 ) -> StopCharge | NotSentError:
-    """Returns the command if its charge began before `as_of`, by Thor's clock."""
+    """Returns the command if its charge began before epoch second `as_of`, by Thor's clock."""
     if started is None:
         return _cannot_pin("the running list does not tell when the charge there began")
-    after = started - as_of.timestamp()
-    if abs(after) <= CLOCK_MARGIN:
+    if abs(started - as_of) <= CLOCK_MARGIN:
         return _cannot_pin("the charge there began within 2 s of as_of")
-    if after > 0:
+    if started > as_of:
         message = "the charge that was meant is over: the one there began after as_of"
         return NotSentError(message, reason="not_running")
     return pinned

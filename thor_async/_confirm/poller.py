@@ -63,9 +63,11 @@ class RunningChargePoller:
         self._jitter = jitter
         self._now = now
         self._loop = asyncio.get_running_loop()
+        self._epoch_of_loop_time_0 = now() - self._loop.time()
         self._waiters: dict[ChargeTracker, _TrackerSignals] = {}
         self._users = 0
         self._poll: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._is_looking = False
         self._last_begin = self._not_before = self._due = -math.inf
         self._interval = _SHORTEST
@@ -90,10 +92,16 @@ class RunningChargePoller:
         finally:
             del self._waiters[tracker]
 
+    async def wait_closed(self) -> None:
+        """Waits until no poll runs on that has ended."""
+        if self._ending:
+            await asyncio.wait(self._ending)
+
     def notify(self, notification: StopNotification) -> None:
-        """Hands a notification to all trackers."""
+        """Hands a notification to the trackers of its connector."""
         for tracker in self._waiters:
-            self._hand_over(tracker, tracker.notify, notification)
+            if tracker.place == (notification.chargebox, notification.connector):
+                self._hand_over(tracker, tracker.notify, notification)
 
     async def latest_showing(
         self, chargebox: str, connector: int, since: float
@@ -198,8 +206,10 @@ class RunningChargePoller:
             if not self._users:
                 poll, self._poll = self._poll, None
                 self._is_looking = False
+                # Not awaited here: a cancellation of that wait would lose the caller's result.
                 poll.cancel()
-                await asyncio.wait([poll])
+                self._ending.add(poll)
+                poll.add_done_callback(self._ending.discard)
 
     async def _run(self) -> None:
         while True:
@@ -226,7 +236,7 @@ class RunningChargePoller:
         stretch = 1.0
         try:
             stretch = float(self._jitter(1.0, _JITTER))
-            wall_time = self._now()
+            wall_time = self._wall_time()
             charges = await self._look()
             if isinstance(charges, ThorError):
                 return stretch, charges
@@ -242,6 +252,13 @@ class RunningChargePoller:
             return stretch, log_programming_error(error.with_traceback(cancelled.__traceback__))
         except Exception as fault:
             return stretch, log_programming_error(fault)
+
+    def _wall_time(self) -> float:
+        """Returns epoch seconds, so that a clock set back makes no charge begin in the future.
+
+        The loop's clock alone would not do: it may stand still while the machine is suspended.
+        """
+        return max(self._now(), self._epoch_of_loop_time_0 + self._loop.time())
 
     def _schedule(self, begin: float, stretch: float, result: Result) -> None:
         """Decides when the next look is due, and before which time none may begin."""

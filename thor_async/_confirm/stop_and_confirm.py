@@ -10,6 +10,7 @@ import msgspec
 
 from .._config import check_command
 from .._dispatch.dispatcher import Dispatcher
+from .._errors import Verdict
 from .._models import StopCharge, StopOutcome
 from .._stop import StopOperation
 from .pinning import TransactionResolver
@@ -20,15 +21,11 @@ T = TypeVar("T")
 
 
 class ConfirmOperation(msgspec.Struct, frozen=True):
-    """Makes the pinned and the watched stops of a call, or of a batch.
-
-    `begun` is the loop time at which the call or the batch was made.
-    """
+    """Makes the pinned and the watched stops of a call, or of a batch."""
 
     stops: StopOperation
     poller: RunningChargePoller
     resolver: TransactionResolver
-    begun: float
 
     def stop(
         self, dispatcher: Dispatcher, index: int, command: StopCharge, timeout: float, pin: bool
@@ -54,7 +51,7 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         tracker = ChargeTracker(command, started)
         async with self.poller.track(tracker):
             # A list from before the stop shows which charge is meant. The stop does not wait long.
-            look = self.poller.wait_before_stop(command.chargebox, command.connector, self.begun)
+            look = self.poller.wait_before_stop(command.chargebox, command.connector, started)
             await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(look, until))
             pinned: StopCharge | StopOutcome = command
             if pin or command.as_of is not None:
@@ -75,7 +72,7 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
                         lambda: self.poller.wait_until_settled(tracker, until)
                     ),
                 )
-            return tracker.conclude(outcome, int(outcome.attempts > 0))
+            return tracker.conclude(outcome, int(outcome.verdict is not Verdict.NOT_SENT))
 
     async def _stop_pinned(
         self, dispatcher: Dispatcher, index: int, command: StopCharge, timeout: float
@@ -101,7 +98,7 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         """Returns the command with its transaction, or the outcome that says why it has none."""
         if command.transaction is not None:
             return command
-        find = self.resolver.find(command, self.begun)
+        find = self.resolver.find(command, started)
         found = await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(find, until))
         if isinstance(found, StopCharge):
             return found

@@ -64,6 +64,8 @@ class Confirmation(msgspec.Struct, frozen=True):
         """
         if self.state == "stopped":
             return "done"
+        if self.outcome.verdict is Verdict.NOT_SENT and not self.outcome.maybe_applied:
+            return self.outcome.next_step
         is_open = self.state != "unconfirmed" or self.outcome.verdict is Verdict.RELAYED
         return "check" if is_open else self.outcome.next_step
 
@@ -115,6 +117,11 @@ class ChargeTracker:
         self._was_refused = False
 
     @property
+    def place(self) -> tuple[str, int]:
+        """The chargebox and the connector of the charge."""
+        return self._chargebox, self._connector
+
+    @property
     def is_shown(self) -> bool | None:
         """Whether the last complete list shows the charge; None without such a list."""
         return self._shown
@@ -159,7 +166,7 @@ class ChargeTracker:
 
     def notify(self, notification: StopNotification) -> None:
         """Takes a notification about any charge."""
-        if (notification.chargebox, notification.connector) != (self._chargebox, self._connector):
+        if (notification.chargebox, notification.connector) != self.place:
             return
         if notification.is_end and notification.transaction is not None:
             self._ended.add(notification.transaction)
@@ -246,10 +253,12 @@ class ChargeTracker:
         is_ours = self._is_given or self._is_trusted or self._absent >= 1
         if self._transaction in self._ended and is_clear and is_ours:
             self._end("stopped", NOTIFIED)
-        elif self._absent >= 2 and is_clear and (self._was_seen or self._trusts_absence):
-            self._end("stopped", GONE if self._was_seen else NOTHING_RUNS)
+        elif self._absent >= 2 and is_clear and self._was_seen:
+            self._end("stopped", GONE)
         elif self._is_given and self._replaced >= 2:
             self._end("stopped", REPLACED)
+        elif self._absent >= 2 and is_clear and self._trusts_absence and not self._replaced:
+            self._end("stopped", NOTHING_RUNS)
         elif self._was_refused and not self._is_repeated:
             self._end("refused", REFUSAL)
 

@@ -14,9 +14,11 @@ def sanitize(text: str, secrets: tuple[str, ...] = ()) -> str:
     """Masks secrets in the text, escapes control characters, and cuts it at 200 characters."""
     # The longest first: a secret may contain another.
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASKED)
+        # In any case: Thor may answer a tag in another one.
+        text = re.sub(re.escape(secret), MASKED, text, flags=re.IGNORECASE)
         if "\\" in text or "\0" in text:
-            text = re.sub("\0*".join(map(_any_form, secret)), MASKED, text)
+            pattern = "\0*".join(map(_any_form, secret))
+            text = re.sub(pattern, MASKED, text, flags=re.IGNORECASE)
     # Cut before the loop, too: escapes only make the text longer.
     text = "".join(c if _is_plain(c) else ascii(c)[1:-1] for c in text[:_SHOWN])
     return text[:_SHOWN]
