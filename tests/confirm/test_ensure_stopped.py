@@ -13,9 +13,23 @@ import pytest
 
 from tests import virtual_time
 from tests.conftest import KEY, TAG
-from thor_async import AccountError, ChargeboxNotFound, RetryPolicy, StopCharge, ThorClient
+from thor_async import (
+    AccountError,
+    ChargeboxNotFound,
+    NotSentError,
+    RetryPolicy,
+    StopCharge,
+    ThorClient,
+)
 from thor_async._confirm.tracker import NOTHING_RUNS
-from thor_async.emulator import Behaviour, Charge, Lists, Notifications, ThorEmulator
+from thor_async.emulator import (
+    Behaviour,
+    Charge,
+    Lists,
+    Notifications,
+    ScriptedAnswer,
+    ThorEmulator,
+)
 
 
 class World:
@@ -213,6 +227,74 @@ async def test_an_account_error_is_raised(here: World) -> None:
     with pytest.raises(AccountError):
         await here.client.ensure_stopped(StopCharge("A", 1, TAG, 5))
     assert len(here.stops()) == 1
+
+
+@under_virtual_time
+async def test_an_account_error_of_the_list_is_final(here: World) -> None:
+    _, command = here.charge(known=False)
+    here.thor.api_key = "another"
+    confirmation = await here.client.ensure_stopped(command, within=600.0)
+    assert (confirmation.state, confirmation.stops_sent) == ("unconfirmed", 0)
+    assert isinstance(confirmation.outcome.error, NotSentError)
+    assert isinstance(confirmation.outcome.error.cause, AccountError)
+    assert here.loop.time() < 10.0
+
+
+@under_virtual_time
+async def test_a_key_function_that_fails_later_does_not_hide_the_stop_before(here: World) -> None:
+    is_closed = False
+
+    def key() -> str:
+        if is_closed:
+            raise OSError("the vault is closed")
+        return KEY
+
+    here.thor.behaviours["A"] = Behaviour(ignores=99)
+    _, command = here.charge()
+    async with ThorClient(key, base_url=here.thor.base_url) as client:
+        asking = asyncio.create_task(client.ensure_stopped(command, within=60.0))
+        await asyncio.sleep(5.0)
+        is_closed = True
+        confirmation = await asking
+    assert (confirmation.state, confirmation.stops_sent) == ("still_running", 1)
+    assert confirmation.outcome.verdict == "relayed"
+
+
+@under_virtual_time
+async def test_a_stop_that_was_not_written_does_not_count(here: World) -> None:
+    _, command = here.charge()
+    nobody = virtual_time.listener()
+    address = nobody.getsockname()[1]
+    nobody.close()
+    base_url = f"http://127.0.0.1:{address}"
+    async with ThorClient(KEY, base_url=base_url, read_url=here.thor.base_url) as client:
+        confirmation = await client.ensure_stopped(command, within=30.0)
+    assert (confirmation.state, confirmation.stops_sent) == ("still_running", 0)
+    assert here.stops() == []
+
+
+@under_virtual_time
+async def test_retry_after_is_kept_between_two_stops(here: World) -> None:
+    headers = {"Retry-After": "40", "Content-Type": "application/json"}
+    here.thor.script(ScriptedAnswer(429, b'{"message": "TooManyRequests"}', headers))
+    _, command = here.charge()
+    assert (await here.client.ensure_stopped(command, within=300.0)).state == "stopped"
+    before, after = here.stops()
+    assert after - before >= 40.0
+
+
+@under_virtual_time
+async def test_closing_ends_it(here: World) -> None:
+    here.thor.behaviours["A"] = Behaviour(ignores=99)
+    _, command = here.charge()
+    client = ThorClient(KEY, base_url=here.thor.base_url)
+    await client.__aenter__()
+    asking = asyncio.create_task(client.ensure_stopped(command, within=600.0))
+    await asyncio.sleep(5.0)
+    await client.aclose()
+    confirmation = await asking
+    assert (confirmation.state, confirmation.stops_sent) == ("still_running", 1)
+    assert here.loop.time() < 8.0
 
 
 @under_virtual_time

@@ -187,3 +187,22 @@ async def test_two_lists_in_a_row_without_it_prove_that_it_is_over() -> None:
     world.chargeboxes = [Chargebox(id="A")]
     assert await world.reason(OLD) == "not_running"
     assert len(world.thor.looks) == 2
+
+
+@under_virtual_time
+async def test_a_charge_begun_after_the_call_is_not_meant() -> None:
+    """The look before it hangs: meanwhile the driver leaves, and the next one comes."""
+    called = datetime.now(UTC)
+
+    def begun_after(seconds: float) -> RunningCharge:
+        started = called + timedelta(seconds=seconds)
+        return RunningCharge(
+            chargebox="A", connector=1, transaction=8, id_tag=TAG, date_started=started
+        )
+
+    found = await World([begun_after(20.0)]).find()
+    assert isinstance(found, NotSentError)
+    assert found.reason == "pin"
+    assert "began after the call" in found.message
+    found = await World([begun_after(-60.0)]).find()
+    assert isinstance(found, StopCharge)

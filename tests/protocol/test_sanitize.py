@@ -46,3 +46,8 @@ def test_a_secret_is_masked_also_beyond_the_basic_plane(echo: str) -> None:
 
 def test_without_secrets_nothing_is_masked() -> None:
     assert sanitize(KEY) == KEY
+
+
+@pytest.mark.parametrize("echo", ["TAG-é1", "tag-É1", r"TAG-\u00c91", r"\u0074ag-\u00e91"])
+def test_a_secret_is_masked_in_any_case(echo: str) -> None:
+    assert sanitize(f'no "{echo}"', ("Tag-é1",)) == 'no "***"'

@@ -25,10 +25,15 @@ def sanitize(text: str, secrets: tuple[str, ...] = ()) -> str:
 
 
 def _any_form(character: str) -> str:
-    """Returns a pattern for a character, plain or escaped as in JSON."""
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    escaped = "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-    return f"(?:\\\\?{re.escape(character)}|(?i:{re.escape(escaped)}))"
+    """Returns a pattern for a character in both cases, plain or escaped as in JSON."""
+    forms = {character, character.lower(), character.upper()}
+    return "(?:" + "|".join(f"\\\\?{re.escape(form)}|{_escaped(form)}" for form in forms) + ")"
+
+
+def _escaped(text: str) -> str:
+    """Returns a pattern for a text of which each UTF-16 unit is escaped."""
+    units = text.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(re.escape(f"\\u{units[at : at + 4]}") for at in range(0, len(units), 4))
 
 
 def _is_plain(character: str) -> bool:
