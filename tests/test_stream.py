@@ -195,6 +195,24 @@ def test_a_long_stream_costs_no_more_memory_than_a_short_one() -> None:
     assert int(printed.stdout) < 2048  # KiB
 
 
+async def test_stop_sending_ends_a_batch_and_tells_every_command_that_was_pulled() -> None:
+    thor = FakeTransport(lambda *_: OK)
+    thor.latency = 0.05
+    outcomes: list[StopOutcome] = []
+    with thor.installed():
+        async with (
+            thor.client(max_in_flight=4) as client,
+            client.stop_stream(fleet(10**9)) as stream,
+        ):
+            async for outcome in stream:
+                outcomes.append(outcome)
+                stream.stop_sending()
+    assert 4 <= len(outcomes) <= 16
+    assert sorted(outcome.index for outcome in outcomes) == list(range(len(outcomes)))
+    assert {outcome.verdict for outcome in outcomes} <= {Verdict.RELAYED, Verdict.NOT_SENT}
+    assert sum(outcome.verdict is Verdict.RELAYED for outcome in outcomes) <= 8
+
+
 def test_within_ends_a_batch_on_time_and_truthfully() -> None:
     thor = FakeTransport(lambda *_: OK, 0.4)
 

@@ -63,6 +63,15 @@ class OutcomeStream(Generic[C, R]):
         """The outcomes that have completed and were not read."""
         return list(self._ready)
 
+    def stop_sending(self) -> None:
+        """Sends nothing more, and pulls no command. What is in flight finishes.
+
+        Commands that were pulled and not sent end as `not_sent` with the reason `closed`; iterating
+        delivers these outcomes too, and then ends. Call it as often as you like.
+        """
+        self._is_over = True
+        self._dispatcher.stop("closed")
+
     async def __aenter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")

@@ -161,6 +161,6 @@ def test_a_canary_passes_if_one_charge_was_over_before(thor: Thor, run: Run, fle
 def test_with_a_wrong_key_only_the_canary_is_sent(thor: Thor, run: Run, fleet: Fleet) -> None:
     thor.emulator.api_key = "renewed"
     result = run("stop-many", fleet(100), "--canary", 5)
-    assert result.status == 1
+    assert result.status == 3
     assert thor.requests <= 5
     assert "APIKeyNotFound" in result.err

@@ -282,6 +282,8 @@ def test_a_repeat_stops_no_charge_that_began_later(
     assert apply_as_of(PINNED, created, NOW, deliveries) == PINNED
     given = msgspec.structs.replace(BARE, as_of=NOW - timedelta(days=1))
     assert apply_as_of(given, created, NOW, deliveries) == given
+    future = msgspec.structs.replace(BARE, as_of=NOW + timedelta(days=1))
+    assert apply_as_of(future, created, NOW, deliveries) == (bound if is_bound else future)
 
 
 def test_a_shorter_limit_of_freshness() -> None:

@@ -10,7 +10,7 @@ from itertools import filterfalse, islice
 
 import msgspec
 
-from thor_async import BatchGaveUp, StopCharge, ThorClient
+from thor_async import AccountError, BatchGaveUp, StopCharge, ThorClient
 
 from .input.command_file import CommandFile
 from .output.console import print_error
@@ -45,7 +45,7 @@ class BatchRunner:
     After `run`: `stats` counts the results of this run, and `resume_state` has those of all runs.
     `written` is the number of results in the output, `failure` says why the batch ended early, or
     is None, and `interrupted_by` is the number of the signal that ended it, or None. `needs_person`
-    says that the canary would fail again in the next run.
+    says that the next run would end early again: the account was refused, or the canary fails.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class BatchRunner:
         self.command_file, self._rows, self._output = command_file, rows, output
         self._options = options
         self._interrupted = asyncio.Event()
+        self._stop_sending: Callable[[], None] = lambda: None
         self._output_failed = False
         # The rows that were pulled and have no result yet.
         self._open_rows: dict[int, None] = {}
@@ -87,12 +88,17 @@ class BatchRunner:
             except asyncio.CancelledError:
                 if self.interrupted_by is None:
                     raise
-            except (BatchGaveUp, OutputFull) as error:
+            except BatchGaveUp as error:
+                self.failure = str(error)
+                # Another run would be refused, too.
+                self.needs_person = isinstance(error.cause, AccountError)
+            except OutputFull as error:
                 self.failure = str(error)
 
     def _end_dispatch(self, number: int) -> None:
         self.interrupted_by = number
         self._interrupted.set()
+        self._stop_sending()
         print_error("nothing more is sent; press Ctrl-C again to end the requests in flight")
 
     async def _stop_canary_and_rest(self, client: ThorClient) -> None:
@@ -140,6 +146,7 @@ class BatchRunner:
         if over is not None:
             source = self._spread(commands, len(rows), over / len(self._rows))
         stream = open_stream(thor, source, options)
+        self._stop_sending = stream.stop_sending
         progress = asyncio.create_task(self._report_open_rows()) if options.is_watched else None
         try:
             async with stream:

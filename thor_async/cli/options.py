@@ -223,12 +223,16 @@ def _duration(text: str) -> float:
     """Parses a number of seconds, or one with the unit s, m, h or d."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
     try:
-        return _seconds(number) * _UNITS[unit]
+        seconds = _seconds(number) * _UNITS[unit]
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError("must be like 90s, 30m, 12h or 2d") from None
+    if seconds > _LONGEST:
+        raise argparse.ArgumentTypeError("must be at most 3650d")
+    return seconds
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST = 3650 * _UNITS["d"]
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "check": _add_client_options,
     "demo": _add_demo_options,

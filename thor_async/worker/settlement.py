@@ -90,14 +90,15 @@ def apply_as_of(
 ) -> StopCharge:
     """Returns the command to send, with `created` as its `as_of` where it could hit a later charge.
 
-    That is a command with neither `transaction` nor `as_of`, which was delivered before, or whose
-    age is over `fresh_for` seconds. `created` is the time when the message was first stored: a
-    charge that began after it is not stopped. `deliveries` includes this one.
+    That is a command without a `transaction`, which was delivered before, or whose age is over
+    `fresh_for` seconds; an earlier `as_of` of its own is kept. `created` is the time when the
+    message was first stored: a charge that began after it is not stopped. `deliveries` includes
+    this one.
     """
     is_fresh = deliveries == 1 and abs((now - created).total_seconds()) <= fresh_for
-    if is_fresh or command.transaction is not None or command.as_of is not None:
+    if is_fresh or command.transaction is not None:
         return command
-    return msgspec.structs.replace(command, as_of=created)
+    return msgspec.structs.replace(command, as_of=min(created, command.as_of or created))
 
 
 def decide(

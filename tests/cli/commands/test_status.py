@@ -84,7 +84,22 @@ def test_left_out_rows_are_not_done(
     run("stop-many", path, "--output", output, "--skip-bad")
     found = run("status", output)
     assert found.status == 3
-    assert "bad rows of the input, left out: 1" in found.out
+    assert "rows left out: 1" in found.out
+
+
+def test_rows_at_which_nobody_looked_are_left_after_a_run_that_watches(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = fleet(3)
+    thor.emulator.fill(read_command_file(str(path)))
+    run("stop-many", path, "--output", output)
+    assert len(remaining(capsys, output, path)[1].splitlines()) == 1
+    journal = output.read_text()
+    start = journal.splitlines(keepends=True)[0].replace('"watch":false', '"watch":true')
+    output.write_text(journal + start)
+    status, out, _ = remaining(capsys, output, path)
+    assert status == 1
+    assert len(out.splitlines()) == 4
 
 
 def test_the_rows_that_are_left_are_an_input(

@@ -86,11 +86,13 @@ def test_stop_many_that_gives_up_says_how_many_are_left(thor: Thor, run: Run, fl
     thor.emulator.api_key = "renewed"
     result = run("stop-many", fleet(500))
     left = 500 - len(result.records)
-    assert result.status == 1
+    assert result.status == 3
     assert thor.requests <= 32
     assert left >= 400
-    summary, advice, gave_up = result.err.splitlines()[-3:]
-    assert gave_up.endswith(f"APIKeyNotFound: {left} of 500 commands were not sent")
+    summary, no_outcome, _, advice, gave_up = result.err.splitlines()[-5:]
+    unsent = left + sum(record["verdict"] == "not_sent" for record in result.records)
+    assert gave_up.endswith(f"APIKeyNotFound: {unsent} of 500 commands were not sent")
+    assert no_outcome == f"thor-async: no outcome, {left} commands: {left} resend"
     assert summary.startswith(f"thor-async: {500 - left} of 500 commands: ")
     assert advice.startswith("thor-async: fix: ")
 
@@ -131,6 +133,25 @@ def test_the_first_interrupt_waits_for_what_is_in_flight(
     assert thor.requests == 7
     assert Counter(record["verdict"] for record in result.records) == {"relayed": 7}
     assert "7 of 100 commands: 7 done" in result.err
+
+
+@pytest.mark.usefixtures("fast_poller")
+@pytest.mark.parametrize("option", ["--wait", "--ensure"])
+def test_after_an_interrupt_no_first_stop_is_sent(
+    thor: Thor, start: Start, fleet: Fleet, option: str
+) -> None:
+    path = fleet(100)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.always(ScriptedAnswer(200, b"{}", effect=True, delay=2.0))
+    process = start("stop-many", path, "--max-in-flight", 5, option, 5)
+    thor.wait_for_requests(5)
+    result = interrupt(process)
+    assert result.status == 130
+    assert thor.requests == 5
+    verdicts = Counter(record["verdict"] for record in result.records)
+    assert verdicts["relayed"] == 5
+    assert set(verdicts) <= {"relayed", "not_sent"}
+    assert "interrupted: 95 of 100 commands were not sent" in result.err
 
 
 def test_stop_many_into_a_closed_pipe(thor: Thor, start: Start, fleet: Fleet) -> None:

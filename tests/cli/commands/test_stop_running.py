@@ -100,12 +100,31 @@ def test_without_a_list_nothing_is_sent(site: Thor, stop: Stop) -> None:
 def test_charges_that_cannot_be_stopped_are_named(site: Thor, stop: Stop) -> None:
     site.emulator.start_charge("C", 1, mode="api", transaction=9)
     result = stop()
-    assert result.status == 1
+    assert result.status == 3
+    assert "rows left out: 1" in result.err
     assert "chargebox 'C' connector 1 transaction 9: no id_tag in the list: not stopped" in (
         result.err
     )
     assert len(stopped(site)) == 3
     assert len(site.emulator.charges) == 1
+
+
+def test_a_charge_that_was_left_out_stays_open_in_the_journal(
+    site: Thor, run: Run, stop: Stop, tmp_path: Path
+) -> None:
+    output = tmp_path / "j.jsonl"
+    site.emulator.start_charge("C", 1, mode="api", transaction=9)
+    assert stop("--output", output).status == 3
+    assert run("status", output).status == 3
+    result = run("stop-many", "--output", output, "--resume")
+    assert result.status == 3
+    assert run("status", output).status == 3
+
+
+def test_an_age_that_no_charge_can_have(stop: Stop) -> None:
+    result = stop("--older-than", "9999999999d")
+    assert result.status == 2
+    assert "must be at most 3650d" in result.err
 
 
 def test_every_command_has_its_transaction(
@@ -123,12 +142,12 @@ def test_every_command_has_its_transaction(
     monkeypatch.setattr(running, "_read_lists", read)
     thor.emulator.start_charge("C", 1, TAG, 6)
     result = stop()
-    assert (result.status, stopped(thor)) == (1, {("C", 1, 6)})
+    assert (result.status, stopped(thor)) == (3, {("C", 1, 6)})
     assert "chargebox 'A' connector 1 transaction unknown: no transaction" in result.err
     assert "chargebox 'B' connector 1 transaction 5: id_tag must not hold control" in result.err
     # Without a start time it is not known whether they match.
     result = stop("--older-than", "1h")
-    assert (result.status, thor.requests) == (1, 1)
+    assert (result.status, thor.requests) == (3, 1)
     assert result.err.count("no start time in the list: not stopped") == 3
 
 

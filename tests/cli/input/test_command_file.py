@@ -85,7 +85,7 @@ def test_skip_bad_leaves_out_bad_rows(thor: Thor, run: Run, write: Callable[...,
     assert [record["chargebox"] for record in result.records] == ["A"]
     assert "line 2: connector must be " in result.err
     assert "line 4: 2 cells under 4 columns" in result.err
-    assert "bad rows, left out: 2" in result.err
+    assert "rows left out: 2" in result.err
     assert not thor.emulator.charges
 
 

@@ -46,7 +46,7 @@ def test_a_batch_from_a_pipe_is_resumed_without_its_input(
     assert kept.read_bytes() == content
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     result = run_with_input(
-        run, monkeypatch, b"another input", *file, "--resume", "--output", output
+        run, monkeypatch, b"" if file else b"another input", *file, "--resume", "--output", output
     )
     assert result.status == 0
     assert sorted(sent(thor).values()) == [1, 1, 2]
@@ -84,7 +84,18 @@ def test_without_resume_the_file_is_needed(thor: Thor, run: Run) -> None:
     assert "give FILE: only --resume knows" in refused(run, thor)
 
 
-def test_a_new_batch_replaces_an_old_copy(
+def test_other_rows_from_a_pipe_are_not_taken_for_the_kept_ones(
+    thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = fleet(3).read_bytes(), fleet(5).read_bytes()
+    assert run_with_input(run, monkeypatch, first, "-", "--output", output).status in {0, 1, 3}
+    before = thor.requests
+    result = run_with_input(run, monkeypatch, other, "-", "--resume", "--output", output)
+    assert (result.status, thor.requests) == (2, before)
+    assert "another input" in result.err
+
+
+def test_a_file_that_is_no_copy_is_not_overwritten(
     thor: Thor,
     run: Run,
     fleet: Fleet,
@@ -95,6 +106,12 @@ def test_a_new_batch_replaces_an_old_copy(
     kept.write_text("old")
     kept.chmod(0o644)
     content = fleet(1).read_bytes()
-    run_with_input(run, monkeypatch, content, "-", "--output", output, "--resume")
+    arguments = ("-", "--output", output, "--resume")
+    result = run_with_input(run, monkeypatch, content, *arguments)
+    assert (result.status, kept.read_text(), thor.requests) == (2, "old", 0)
+    assert "out.jsonl.input exists already" in result.err
+    # A crash may leave the copy without a journal.
+    kept.write_bytes(content)
+    run_with_input(run, monkeypatch, content, *arguments)
     assert kept.read_bytes() == content
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600

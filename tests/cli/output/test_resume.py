@@ -91,7 +91,7 @@ def test_a_wrong_key_leaves_no_row_unsent(thor: Thor, run: Run, fleet: Fleet, ou
     path = fleet(200)
     thor.emulator.fill(read_command_file(str(path)))
     thor.emulator.api_key = "renewed"
-    assert run("stop-many", path, "--output", output).status == 1
+    assert run("stop-many", path, "--output", output).status == 3
     thor.emulator.api_key = KEY
     arguments = ("stop-many", path, "--output", output, "--resume")
     assert run(*arguments).status == 3

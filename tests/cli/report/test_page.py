@@ -59,7 +59,7 @@ def test_what_may_still_be_charging_comes_first(
     assert result.err.endswith(f"the report is in {page}\n")
     assert "8 charges to stop" in content
     assert f"from {path} through {thor.base_url}" in content
-    assert "1 bad rows of the file were left out: their charges may still run" in content
+    assert "1 rows were left out: their charges may still run" in content
     still, rest = content.split("May still be charging: 7 ")[1].split(" When ")
     still, over = still.split("Known to be over: 1 ")
     refused, unknown = still.split("unknown: 1 ")

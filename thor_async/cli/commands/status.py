@@ -63,14 +63,14 @@ def _print_state(resume_state: ResumeState, *, to_stdout: bool) -> None:
     print_rows_table(resume_state, sys.stdout if to_stdout else sys.stderr)
     write: Callable[[str], None] = print if to_stdout else print_error
     if resume_state.left_out:
-        write(f"bad rows of the input, left out: {resume_state.left_out:,}")
+        write(f"rows left out: {resume_state.left_out:,}")
     print_counts(resume_state, write)
     print_unwatched(resume_state, write)
 
 
 def _print_remaining(resume_state: ResumeState, command_file: CommandFile) -> None:
     """Prints the rows that are not done. A repeat of these rows cannot stop a later charge."""
-    rows = resume_state.pending(resend_fix=True)
+    rows = resume_state.pending(watch=resume_state.is_watched, resend_fix=True)
 
     def remaining(row: int) -> StopCharge:
         return resume_state.resume(row, command_file[row])

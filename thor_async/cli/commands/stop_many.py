@@ -12,7 +12,12 @@ from pathlib import Path
 from ..batch_runner import BatchOptions, BatchRunner
 from ..client_factory import find_addresses, is_loopback, make_client
 from ..errors import UsageError
-from ..input.command_file import CommandFile, parse_command_file, read_command_file
+from ..input.command_file import (
+    STANDARD_INPUT,
+    CommandFile,
+    parse_command_file,
+    read_command_file,
+)
 from ..output.console import print_error, progress
 from ..output.kept_input import KeptInput
 from ..output.resume import ONLY_A_PERSON, RUN_AGAIN, ResumeState
@@ -50,7 +55,7 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
     resends_fix = args.resend == "fix"
     with _open_output(args, command_file) as output:
         resume_state = output.open(address, resume=args.resume)
-        resume_state.left_out = len(command_file.bad_rows)
+        resume_state.left_out = max(resume_state.left_out, len(command_file.bad_rows))
         rows = resume_state.pending(watch=options.is_watched, resend_fix=resends_fix)
         if args.dry_run:
             _print_dry_run(command_file, resume_state, rows, address)
@@ -77,6 +82,10 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
 def _read_input(args: argparse.Namespace) -> CommandFile:
     """Returns the rows of the file, of standard input, or of the copy beside the journal."""
     if args.resume and args.file in {None, "-"}:
+        if args.file is not None and not sys.stdin.isatty():
+            piped = sys.stdin.buffer.read()
+            if piped.strip():
+                return parse_command_file(STANDARD_INPUT, piped, skip_bad=args.skip_bad)
         kept = KeptInput(args.output)
         content = kept.read() if _has_lines(args.output) else None
         if content is not None:
@@ -131,7 +140,7 @@ def _print_left_out_rows(command_file: CommandFile) -> None:
     bad_rows, duplicates = command_file.bad_rows, command_file.duplicate_lines
     print_error(*bad_rows)
     if bad_rows:
-        print_error(f"bad rows, left out: {len(bad_rows):,}")
+        print_error(f"rows left out: {len(bad_rows):,}")
     if duplicates:
         lines = ", ".join(map(str, duplicates[:10]))
         more = ", ..." if len(duplicates) > 10 else ""
@@ -169,7 +178,7 @@ def _print_summary(batch: BatchRunner, total: int) -> None:
         unwritten = stats.total - batch.written
         lost = f", and {unwritten:,} of the outcomes could not be written" if unwritten else ""
         maybe_sent = resume_state.count_maybe_sent()
-        unsent = resume_state.count_without_outcome().total() - maybe_sent
+        unsent = resume_state.count_unsent()
         print_error(f"{reason}: {unsent:,} of {total:,} commands were not sent{lost}")
         if maybe_sent:
             print_error(f"a crashed run may have sent {maybe_sent:,} others")
@@ -200,7 +209,7 @@ def _write_report(
         digest=command_file.digest,
         address=find_addresses(args)[0],
         charges=len(command_file),
-        left_out=len(command_file.bad_rows),
+        left_out=batch.resume_state.left_out,
         failure=_early_end(batch),
     )
     try:

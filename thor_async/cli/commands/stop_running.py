@@ -17,8 +17,6 @@ from ..client_factory import make_client
 from ..errors import UsageError
 from ..input.command_file import CommandFile, parse_command_file
 from ..input.row_parsers import COLUMNS
-from ..output.console import print_error
-from ..output.resume import NOTHING_LEFT, RUN_AGAIN
 from .running import read_lists
 from .stop_many import check_arguments, stop_rows
 
@@ -36,16 +34,17 @@ class Selection(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stops the charges that run and match; 1 if one of them cannot be stopped."""
+    """Stops the charges that run and match; 3 if one of them cannot be stopped."""
     check_arguments(args)
     charges, aliases = read_lists(make_client(args), with_aliases=args.alias is not None)
     selection = _select(args, charges, aliases)
-    for charge in selection.unclear:
-        print_error(f"{_describe(charge)}: no start time in the list: not stopped")
-    commands = list(_make_commands(selection.matching, aliases))
-    status = stop_rows(args, _make_command_file(commands))
-    is_complete = len(commands) == len(selection.matching) and not selection.unclear
-    return status if is_complete or status != NOTHING_LEFT else RUN_AGAIN
+    left_out = [
+        f"{_describe(c)}: no start time in the list: not stopped" for c in selection.unclear
+    ]
+    commands = list(_make_commands(selection.matching, aliases, left_out))
+    command_file = _make_command_file(commands)
+    command_file.bad_rows.extend(left_out)
+    return stop_rows(args, command_file)
 
 
 def _select(args: argparse.Namespace, charges: list[RunningCharge], aliases: Aliases) -> Selection:
@@ -95,12 +94,14 @@ def _check_match(
     raise UsageError(f"{option} {wanted!r} matches no running charge: {hint}")
 
 
-def _make_commands(charges: list[RunningCharge], aliases: Aliases) -> Iterator[StopCharge]:
-    """Yields the commands, each with its transaction; names the charges that cannot be stopped."""
+def _make_commands(
+    charges: list[RunningCharge], aliases: Aliases, left_out: list[str]
+) -> Iterator[StopCharge]:
+    """Yields the commands, each with its transaction; describes in `left_out` those without one."""
     for charge in charges:
         if charge.id_tag is None or charge.transaction is None:
             missing = "id_tag" if charge.id_tag is None else "transaction"
-            print_error(f"{_describe(charge)}: no {missing} in the list: not stopped")
+            left_out.append(f"{_describe(charge)}: no {missing} in the list: not stopped")
             continue
         ref = {
             "alias": aliases.get(charge.chargebox),
@@ -116,7 +117,7 @@ def _make_commands(charges: list[RunningCharge], aliases: Aliases) -> Iterator[S
                 ref={name: value for name, value in ref.items() if value} or None,
             )
         except ValueError as error:
-            print_error(f"{_describe(charge)}: {error}: not stopped")
+            left_out.append(f"{_describe(charge)}: {error}: not stopped")
 
 
 def _make_command_file(commands: list[StopCharge]) -> CommandFile:

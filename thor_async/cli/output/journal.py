@@ -58,6 +58,7 @@ class Journal:
         self._max_size = _max_file_size()
         self._fd = -1
         self._size = 0
+        self._left_out = 0
         self._write_error: OSError | None = None
 
     def open(self, address: str, *, resume: bool) -> ResumeState:
@@ -83,6 +84,8 @@ class Journal:
                 file, str(self._path), self._command_file.digest, len(self._command_file)
             )
         check_address(resume_state, str(self._path), address)
+        self._left_out = max(resume_state.left_out, len(self._command_file.bad_rows))
+        self._check_kept_input()
         return resume_state
 
     def begin(self, address: str, *, resend: Sequence[str], watch: bool) -> None:
@@ -95,7 +98,7 @@ class Journal:
             "journal": 1,
             "input": self._command_file.digest,
             "rows": len(self._command_file),
-            "left_out": len(self._command_file.bad_rows),
+            "left_out": self._left_out,
             "address": address,
             "started": utc_timestamp(),
             "resend": resend,
@@ -160,6 +163,17 @@ class Journal:
         if not os.fstat(self._fd).st_size and self._path_is_ours():
             self._path.unlink(missing_ok=True)
         self._close_fd()
+
+    def _check_kept_input(self) -> None:
+        """Raises UsageError if the copy of the input would overwrite a file that is not one."""
+        if self._kept_input is None or self._size:
+            return
+        content = self._kept_input.read()
+        if content is not None and content != self._command_file.content:
+            raise UsageError(
+                f"{self._kept_input.path} exists already, and the input is kept there: move it, or "
+                "give another --output"
+            )
 
     def _append(self, line: bytes) -> None:
         written = 0

@@ -179,6 +179,16 @@ class ResumeState:
         """Returns the number of rows without an outcome that a crashed run may have sent."""
         return self.count_without_outcome()[_CUT]
 
+    def count_unsent(self) -> int:
+        """Returns the number of rows of which no run may have sent a stop."""
+        not_sent, steps = Verdict.NOT_SENT.value, {"resend", "fix"}
+        kinds = self.count_kinds() + self.count_without_outcome()
+        return sum(
+            count
+            for kind, count in kinds.items()
+            if kind.verdict == not_sent and kind.next_step in steps
+        )
+
     def count_without_outcome(self) -> Counter[Kind]:
         """Returns the number of rows without an outcome: not sent, or cut off by a crash."""
         counts: Counter[Kind] = Counter()

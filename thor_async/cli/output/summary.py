@@ -25,12 +25,16 @@ Print = Callable[[str], None]
 def print_counts(resume_state: ResumeState, write: Print = print_error) -> None:
     """Prints how many rows need which next step, with advice for each."""
     kinds = resume_state.count_kinds()
-    steps = format_counts(kinds, "next_step") or "nothing to do"
+    without = resume_state.count_without_outcome()
+    steps = format_counts(kinds, "next_step") or ("no outcome" if without else "nothing to do")
     write(f"{kinds.total():,} of {len(resume_state):,} commands: {steps}")
-    present = {kind.next_step for kind in kinds}
+    if without:
+        write(f"no outcome, {without.total():,} commands: {format_counts(without, 'next_step')}")
+    present = {kind.next_step for kind in kinds + without}
     for step, advice in ADVICE.items():
         if step != "done" and step in present:
-            write(f"{step}: {advice}")
+            hint = "; --resume leaves it out without --resend fix" if step == "fix" else ""
+            write(f"{step}: {advice}{hint}")
 
 
 def print_unwatched(resume_state: ResumeState, write: Print = print_error) -> None:

@@ -98,7 +98,7 @@ def _draw_summary(header: ReportHeader, counts: Counter[str]) -> Iterator[str]:
     yield f'<p class="note">written {utc_timestamp()}, input {header.digest[:12]}</p>'
     if header.left_out:
         yield (
-            f'<p class="alarm">{header.left_out:,} bad rows of the file were left out: '
+            f'<p class="alarm">{header.left_out:,} rows were left out: '
             "their charges may still run</p>"
         )
     if header.failure:
