@@ -30,6 +30,7 @@ from .timestamps import utc_timestamp
 _MAX_LINE = 2048
 _MAX_ESCAPE = 6
 _BLOCK = 65_536
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Journal:
@@ -222,7 +223,9 @@ class Journal:
                 self._reserve_path.unlink(missing_ok=True)
 
     def _cannot_write(self, error: OSError) -> UsageError:
-        return UsageError(f"cannot write {self._path} ({error.strerror}): give another --output")
+        # With another output, the next run would not know what this one has sent.
+        cure = "free some space" if error.errno in _FULL else "give another --output"
+        return UsageError(f"cannot write {self._path} ({error.strerror}): {cure}")
 
 
 def _max_file_size() -> float:
