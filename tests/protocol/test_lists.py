@@ -186,6 +186,7 @@ def test_a_missing_field_of_a_chargebox_is_none(name: str) -> None:
         {"latitude": None, "longitude": None},
         {"latitude": 45.07},
         {"latitude": "north", "longitude": 7.0},
+        {"latitude": 10**400, "longitude": 7.0},
         "45.07, 7.0",
         [45.07, 7.0],
     ],
