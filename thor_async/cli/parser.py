@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -26,30 +28,42 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Raises SystemExit after it has printed the help or an error.
     """
-    parser = _make_parser()
+    parser, commands = _make_parsers()
     args, unknown = parser.parse_known_args(argv)
+    command = commands[args.command]
     if unknown:
-        # Their values are not printed: any of them may be a part of an unquoted id_tag.
-        parser.error(
-            f"{args.command}: too many arguments ({len(unknown)}): quote arguments with blanks"
-        )
+        command.error(_describe_unknown(unknown, command))
     conflict = _find_conflict(args)
     if conflict is not None:
-        parser.error(f"{args.command}: {conflict}")
+        command.error(conflict)
     return args
 
 
-def _make_parser() -> Parser:
+def _describe_unknown(unknown: Sequence[str], command: Parser) -> str:
+    """Returns an error without these arguments: any of them may be a part of an id_tag."""
+    options = re.findall("--[a-z-]+", command.format_usage())
+    for argument in unknown:
+        near = difflib.get_close_matches(argument.partition("=")[0], options, 1)
+        if argument.startswith("--") and near:
+            return f"too many arguments ({len(unknown)}): did you mean {near[0]}?"
+    return f"too many arguments ({len(unknown)}): quote arguments with blanks"
+
+
+def _make_parsers() -> tuple[Parser, dict[str, Parser]]:
+    """Returns the parser, and those of the commands by name."""
     parser = Parser(
         prog="thor-async",
         description="Stops charges through Thor's API, and says what happened to each one.",
         epilog=help_texts.OVERALL,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    actions = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands: dict[str, Parser] = {}
     for name, add_options in COMMANDS.items():
         summary, description, epilog = help_texts.COMMANDS[name]
-        add_options(commands.add_parser(name, help=summary, description=description, epilog=epilog))
-    return parser
+        command = actions.add_parser(name, help=summary, description=description, epilog=epilog)
+        add_options(command)
+        commands[name] = command
+    return parser, commands
 
 
 def _find_conflict(args: argparse.Namespace) -> str | None:
