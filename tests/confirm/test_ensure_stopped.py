@@ -298,6 +298,17 @@ async def test_closing_ends_it(here: World) -> None:
 
 
 @under_virtual_time
+async def test_stop_sending_ends_the_repeats(here: World) -> None:
+    here.thor.behaviours["A"] = Behaviour(ignores=99)
+    _, command = here.charge()
+    async with here.client.ensure_stopped_stream([command], within=600.0) as stream:
+        here.loop.call_later(5.0, stream.stop_sending)
+        confirmations = [confirmation async for confirmation in stream]
+    assert [(c.state, c.stops_sent) for c in confirmations] == [("still_running", 1)]
+    assert here.loop.time() < 30.0
+
+
+@under_virtual_time
 async def test_as_of_is_kept(here: World) -> None:
     here.charge("A")
     early = StopCharge("A", 1, TAG, as_of=here.at(-7200.0))
