@@ -48,6 +48,7 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
     "503:2": lambda: ServerError(status=503, retry_after=2.0),
     "429": lambda: TooManyRequests(status=429),
     "429:7": lambda: TooManyRequests(status=429, retry_after=7.0),
+    "quota": quota,
     "404": lambda: RejectedError(status=404, retry_after=1.0),
     "idle": lambda: NotInTransaction(status=400, code="NotInTransaction"),
     "key": lambda: APIKeyNotFound(status=403, code="APIKeyNotFound"),
@@ -57,6 +58,12 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
     **{reason: lambda reason=reason: NotSentError(reason=reason) for reason in REASONS},  # type: ignore[misc]
 }
 EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
+
+
+def quota() -> TooManyRequests:
+    error = TooManyRequests(status=429)
+    error.is_quota = True
+    return error
 
 
 class Script(RetryingRequest, kw_only=True):
@@ -75,7 +82,10 @@ class Script(RetryingRequest, kw_only=True):
         return self._record(end)
 
     async def backoff(self, seconds: float) -> None:
-        await self.context.policy.sleep(seconds)
+        if seconds:
+            await self.context.policy.sleep(seconds)
+
+    def restore_time(self) -> None: ...
 
     def time_left(self) -> float:
         return self.seconds_left()
@@ -153,10 +163,15 @@ async def test_by_default_only_a_5xx_is_retried(
 @pytest.mark.parametrize(
     ("words", "last", "attempts", "maybe_applied", "waits"),
     [
-        ("429 200", 1, 2, False, [0.5]),
-        ("429:7 429 200", 2, 3, False, [7.0, 1.0]),
-        ("429 429 429", 2, 3, False, [0.5, 1.0]),
-        ("429 500 idle", 2, 3, True, [0.5, 1.0]),
+        # After the first 429 the pace alone decides, and none is an attempt of the policy.
+        ("429 200", 1, 2, False, []),
+        ("429:7 429 200", 2, 3, False, [7.0, 0.5]),
+        ("429 429 429 429 200", 4, 5, False, [0.5, 1.0, 2.0]),
+        ("429 500 idle", 2, 3, True, [0.5]),
+        ("500 429 500 429 429 200", 5, 6, True, [0.5, 1.0, 0.5]),
+        ("500 429 500 429 500", 4, 5, True, [0.5, 1.0]),
+        ("quota", 0, 1, False, []),
+        ("429 quota", 1, 2, False, []),
         ("connect 200", 1, 2, False, [0.5]),
         ("connect dns connect", 2, 3, False, [0.5, 1.0]),
         ("connect idle", 1, 2, False, [0.5]),
@@ -170,12 +185,12 @@ async def test_by_default_only_a_5xx_is_retried(
         ("500 dns", 0, 2, True, [0.5]),
         ("500 tls", 0, 2, True, [0.5]),
         ("500 500 connect", 1, 3, True, [0.5, 1.0]),
-        ("429 connect", 0, 2, False, [0.5]),
+        ("429 connect", 0, 2, False, []),
         ("connect 500 dns", 1, 3, True, [0.5, 1.0]),
         ("connect tls", 0, 2, False, [0.5]),
         *[(f"500 {reason}", 0, 1, True, [0.5]) for reason in NEVER_BEGUN],
         *[(f"connect {reason}", 0, 1, False, [0.5]) for reason in NEVER_BEGUN],
-        *[(f"429 {reason}", 0, 1, False, [0.5]) for reason in NEVER_BEGUN],
+        *[(f"429 {reason}", 0, 1, False, []) for reason in NEVER_BEGUN],
     ],
 )
 async def test_by_request_more_is_retried(
@@ -193,9 +208,9 @@ async def test_by_request_more_is_retried(
     ("options", "by_request"),
     [
         ({}, set()),
-        ({"retry_throttled": True}, {TooManyRequests}),
+        ({"retry_throttled": True}, set()),
         ({"retry_not_sent": True}, {NotSentError}),
-        (EVERYTHING, {TooManyRequests, NotSentError}),
+        (EVERYTHING, {NotSentError}),
     ],
 )
 def test_the_policy_says_which_errors_are_retried(
@@ -204,6 +219,19 @@ def test_the_policy_says_which_errors_are_retried(
     policy = RetryPolicy(**options)
     retried = {error_class for error_class in CLASSES if policy.should_retry(error_class())}
     assert retried == {ServerError, InternalServerError} | by_request
+
+
+@pytest.mark.parametrize("is_quota", [False, True])
+@pytest.mark.parametrize("error_class", CLASSES)
+def test_only_a_429_is_outlasted_and_only_by_request(
+    error_class: type[ThorError], is_quota: bool
+) -> None:
+    error = error_class()
+    if isinstance(error, TooManyRequests):
+        error.is_quota = is_quota
+    is_throttled = error_class is TooManyRequests and not is_quota
+    assert RetryPolicy(retry_throttled=True).should_outlast(error) is is_throttled
+    assert not RetryPolicy().should_outlast(error)
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -307,7 +335,8 @@ async def test_an_empty_budget_delays_no_first_try(rests: Rests) -> None:
         ("idle", 10.0),
         ("slow", 10.0),
         ("connect 200", 10.0),
-        ("429 200", 10.0),
+        ("429 200", 10.2),
+        ("429 429 500 200", 10.0),
         ("500 connect", 9.0),
     ],
 )
@@ -368,7 +397,9 @@ async def test_two_calls_share_a_budget(rests: Rests) -> None:
 
 @properties
 @given(
-    words=st.lists(st.sampled_from(sorted(ENDS)), min_size=6, max_size=6),
+    words=st.lists(st.sampled_from(sorted(ENDS)), min_size=6, max_size=6).map(
+        lambda words: [*words, *["404"] * 6]  # a 429 alone would go on for ever
+    ),
     options=st.fixed_dictionaries(
         {
             "max_attempts": st.integers(1, 6),
@@ -386,9 +417,10 @@ async def test_any_script_keeps_the_promises_of_a_call(
     call = script(" ".join(words), policy, budget)
     tries = await call.run()
     made = call.ends[: call.made]
-    assert 1 <= call.made == len(rests.waits) + 1 <= policy.max_attempts
+    outlasted = sum(policy.should_outlast(end) for end in made[:-1])
+    assert 1 <= call.made - outlasted <= policy.max_attempts
     assert tries.error in made
-    assert all(policy.should_retry(end) for end in made[:-1])
+    assert all(policy.should_retry(end) or policy.should_outlast(end) for end in made[:-1])
     assert 0 <= budget.tokens <= 100
     assert tries.maybe_applied is any(
         end is not None and end.verdict is Verdict.INDETERMINATE for end in made

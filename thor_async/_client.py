@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl as tls
 from collections.abc import Awaitable
 from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
-from weakref import WeakSet
 
 import aiohttp
+import msgspec
 
 from . import _config
 from ._batch_input import deduplicate, outcome_of_duplicate, read_all
@@ -20,13 +19,12 @@ from ._config import ClientConfig, Commands
 from ._confirm.ensure_stopped import EnsureOperation, is_final_rejection
 from ._confirm.tracker import Confirmation, is_worth_watching
 from ._dispatch.dispatcher import Dispatcher
-from ._dispatch.limiter import PriorityLimiter
 from ._errors import BatchGaveUp, ThorError
 from ._models import StopCharge, StopOutcome, check_text
 from ._protocol.lists import Chargebox, RunningCharge
 from ._protocol.notifications import StartNotification, StopNotification, parse_notification
 from ._retry import RetryPolicy
-from ._runtime import ClientRuntime
+from ._runtime import ClientRuntime, SharedResources
 from ._stream import OutcomeStream
 from ._telemetry.emitter import EventEmitter, OnEvent
 from ._transport.http import Transport
@@ -55,6 +53,8 @@ class ThorClient:
       used. `read_url`: the address for lists; a given `base_url` alone serves both.
     - `retry`: see `RetryPolicy`. `timeout` bounds a call with its waits and retries,
       `attempt_timeout` each try; `max_in_flight` the requests in flight, over all calls.
+    - `max_rate`: requests that may begin in a second, for those who know the limit of their
+      account. Without it the client learns the limit from the first answers 429.
     - `ssl`: a verifying `ssl.SSLContext`. `proxy`: an HTTP proxy; that of the environment is
       ignored. `allow_http`: send the key in the clear to hosts other than loopback.
     - `session`: your own session, which is used, never closed or changed. Redirects, timeout,
@@ -80,6 +80,7 @@ class ThorClient:
         timeout: float = 30.0,
         attempt_timeout: float = 10.0,
         max_in_flight: int = 32,
+        max_rate: float | None = None,
         session: aiohttp.ClientSession | None = None,
         ssl: tls.SSLContext | None = None,
         proxy: str | None = None,
@@ -91,43 +92,88 @@ class ThorClient:
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
         stop_at, read_at = _config.resolve_addresses(base_url, read_url, allow_http=allow_http)
-        if not isinstance(retry, RetryPolicy):
-            raise ValueError(f"retry must be a RetryPolicy, not {retry!r}")  # noqa: TRY004
-        self._settings = ClientConfig(
+        settings = ClientConfig(
             key=api_key,
             base_url=stop_at,
             read_url=read_at,
-            policy=retry,
+            policy=_config.check_retry(retry),
             timeout=_config.check_seconds("timeout", timeout),
             attempt_timeout=_config.check_seconds("attempt_timeout", attempt_timeout),
+            max_rate=_config.check_max_rate(max_rate),
             emitter=EventEmitter(on_event),
         )
-        self._max_in_flight = _config.check_max_in_flight(max_in_flight)
-        self._given_session = session
-        self._ssl = _config.check_ssl(ssl)
-        self._proxy = _config.check_proxy(proxy)
-        self._limiter = PriorityLimiter(self._max_in_flight)
-        self._dispatchers: WeakSet[Dispatcher] = WeakSet()
+        make_transport = partial(
+            Transport, session, _config.check_ssl(ssl), _config.check_proxy(proxy)
+        )
+        shared = SharedResources(make_transport, _config.check_max_in_flight(max_in_flight))
+        self._set_up(settings, shared, is_first=True)
+
+    def _set_up(self, settings: ClientConfig, shared: SharedResources, *, is_first: bool) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._is_first = is_first
         self._runtime: ClientRuntime | None = None
         self._is_closing = False
 
     def __repr__(self) -> str:
         settings = getattr(self, "_settings", None)  # none while it is being built
-        limiter = getattr(self, "_limiter", None)
-        if settings is None or limiter is None:
+        shared = getattr(self, "_shared", None)
+        if settings is None or shared is None:
             return "ThorClient()"
-        return f"ThorClient(base_url={settings.base_url!r}, in_flight={limiter.in_flight})"
+        return f"ThorClient(base_url={settings.base_url!r}, in_flight={shared.limiter.in_flight})"
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("a ThorClient cannot be copied or pickled: build one in each process")
 
+    def with_options(
+        self,
+        *,
+        api_key: _config.GivenKey = None,
+        timeout: float | None = None,
+        attempt_timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        max_rate: float | None = None,
+        on_event: OnEvent = None,
+    ) -> ThorClient:
+        """Returns a client for another account, or with other settings, on the same connections.
+
+        What is None stays as it is here. `max_in_flight` and the connections are shared; pace,
+        breaker, retry budget and list are its own, so that the wrong key, the limit or the outage
+        of one account slows no other one.
+
+        It works while this client is open, and needs no `async with`; one of its own ends only its
+        own calls. Raises ValueError as `ThorClient` does.
+        """
+        settings = self._settings
+        given: dict[str, object] = {}
+        if api_key is not None:
+            given["key"] = _config.resolve_key(api_key)
+        if timeout is not None:
+            given["timeout"] = _config.check_seconds("timeout", timeout)
+        if attempt_timeout is not None:
+            seconds = _config.check_seconds("attempt_timeout", attempt_timeout)
+            given["attempt_timeout"] = seconds
+        if retry is not None:
+            given["policy"] = _config.check_retry(retry)
+        if max_rate is not None:
+            given["max_rate"] = _config.check_max_rate(max_rate)
+        if on_event is not None:
+            given["emitter"] = EventEmitter(on_event)
+        other = object.__new__(ThorClient)
+        ThorClient._set_up(
+            other, msgspec.structs.replace(settings, **given), self._shared, is_first=False
+        )
+        return other
+
     async def __aenter__(self) -> Self:
-        if self._runtime is not None:
+        shared = self._shared
+        if not self._is_first:
+            self._check_open()
+            return self
+        if shared.transport is not None:
             raise RuntimeError("a ThorClient is entered once: build a new one")
-        transport = Transport(self._given_session, self._ssl, self._proxy)
-        dispatcher = Dispatcher(self._limiter)
-        self._dispatchers.add(dispatcher)
-        self._runtime = ClientRuntime(self._settings, transport, dispatcher)
+        shared.open()
+        self._check_open()
         return self
 
     async def __aexit__(
@@ -147,29 +193,38 @@ class ThorClient:
         """Sends nothing more, lets what is in flight finish (at most `attempt_timeout`), closes.
 
         Calls that wait end as `not_sent` (`closed`), or with the error of their last try. When it
-        is cancelled, it ends what is in flight at once. Can be called again.
+        is cancelled, it ends what is in flight at once. Can be called again. The clients that
+        `with_options` made of this one are closed with it.
         """
-        if self._runtime is None:
+        shared, transport = self._shared, self._shared.transport
+        if transport is None:
             return
-        if self._runtime.loop is not asyncio.get_running_loop() or (
-            self._runtime.process != os.getpid()
-        ):
+        if not shared.is_here:
             raise RuntimeError(_ELSEWHERE)
         self._is_closing = True
-        for dispatcher in self._dispatchers:
+        if self._is_first:
+            shared.is_closing = True
+        elif self._runtime is None:
+            return
+        own = self._runtime.dispatchers if self._runtime is not None else ()
+        dispatchers = list(shared.dispatchers if self._is_first else own)
+        for dispatcher in dispatchers:
             dispatcher.stop("closed")
         try:
             async with asyncio.timeout(self._settings.attempt_timeout):
-                await self._limiter.wait_idle()
+                for dispatcher in dispatchers:
+                    await dispatcher.wait_idle()
         except TimeoutError:
             pass  # aborted below
         finally:
-            for dispatcher in self._dispatchers:
+            for dispatcher in dispatchers:
                 dispatcher.abort()
-            try:
-                await self._runtime.poller.wait_closed()
-            finally:
-                await self._runtime.transport.close()
+            if self._is_first:
+                try:
+                    for poller in list(shared.pollers):
+                        await poller.wait_closed()
+                finally:
+                    await transport.close()
 
     async def stop_charge(
         self, command: StopCharge, *, timeout: float | None = None, pin: bool = False
@@ -208,7 +263,7 @@ class ThorClient:
         """
         runtime = self._check_open()
         _config.check_batch(commands, within, give_up_after)
-        dispatcher = self._make_batch_dispatcher(give_up_after, within)
+        dispatcher = runtime.make_batch_dispatcher(give_up_after, within)
         outcomes: dict[int, StopOutcome] = {}
         try:
             listed = await read_all(commands, dispatcher)
@@ -248,7 +303,7 @@ class ThorClient:
         """
         runtime = self._check_open()
         _config.check_batch(commands, within, give_up_after)
-        dispatcher = self._make_batch_dispatcher(give_up_after)
+        dispatcher = runtime.make_batch_dispatcher(give_up_after)
         return self._open_stream(runtime, commands, dispatcher, pin, within)
 
     async def stop_and_confirm(
@@ -292,9 +347,9 @@ class ThorClient:
             within=within,
             pin=pin,
         )
-        dispatcher = self._make_batch_dispatcher(give_up_after)
+        dispatcher = runtime.make_batch_dispatcher(give_up_after)
         return OutcomeStream(
-            commands, run, dispatcher, self._max_in_flight, None, window=_WATCHED_AT_ONCE
+            commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
         )
 
     async def ensure_stopped(self, command: StopCharge, *, within: float = 300.0) -> Confirmation:
@@ -334,9 +389,9 @@ class ThorClient:
         _config.check_batch(commands, within, give_up_after)
         operation = EnsureOperation(runtime.make_confirm_operation(runtime.make_stop_operation()))
         run = partial(operation.ensure, timeout=self._settings.timeout, within=within)
-        dispatcher = self._make_batch_dispatcher(give_up_after)
+        dispatcher = runtime.make_batch_dispatcher(give_up_after)
         return OutcomeStream(
-            commands, run, dispatcher, self._max_in_flight, None, window=_WATCHED_AT_ONCE
+            commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
         )
 
     async def running_charges(self, chargebox: str | None = None) -> list[RunningCharge]:
@@ -401,40 +456,24 @@ class ThorClient:
             commands,
             partial(stop, timeout=self._settings.timeout, pin=pin),
             dispatcher,
-            self._max_in_flight,
+            self._shared.max_in_flight,
             within,
         )
 
-    def _make_batch_dispatcher(
-        self, give_up_after: float | None, within: float | None = None
-    ) -> Dispatcher:
-        dispatcher = Dispatcher(
-            self._limiter,
-            is_batch=True,
-            give_up_after=give_up_after,
-            emit=self._settings.emitter.emit,
-        )
-        self._dispatchers.add(dispatcher)
-        if within is not None:
-            dispatcher.stop_after(within)
-        return dispatcher
-
     def _check_open(self) -> ClientRuntime:
         """Returns the runtime; RuntimeError unless a call can be made now and here."""
-        runtime = self._runtime
-        if runtime is None:
+        shared = self._shared
+        if shared.transport is None:
             raise RuntimeError("this ThorClient is not open: use `async with ThorClient() as thor`")
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if runtime.loop is not loop or runtime.process != os.getpid():
+        if not shared.is_here:
             raise RuntimeError(_ELSEWHERE)
-        if self._is_closing:
+        if self._is_closing or shared.is_closing:
             raise RuntimeError("this ThorClient is closed: build a new one")
-        if self._given_session is not None and self._given_session.closed:
+        if shared.transport.is_closed:
             raise RuntimeError("the session given to this ThorClient is closed: keep it open")
-        return runtime
+        if self._runtime is None:
+            self._runtime = ClientRuntime(self._settings, shared, shared.transport)
+        return self._runtime
 
 
 def _list_or_raise(found: list[T] | ThorError) -> list[T]:

@@ -47,6 +47,7 @@ class ClientConfig(msgspec.Struct, frozen=True):
     policy: RetryPolicy
     timeout: float
     attempt_timeout: float
+    max_rate: float | None
     emitter: EventEmitter
 
 
@@ -160,6 +161,21 @@ def check_seconds(name: str, value: object) -> float:
     """Returns a positive, finite number of seconds; ValueError for anything else."""
     if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
         raise ValueError(f"{name} must be seconds above 0, not {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_retry(policy: object) -> RetryPolicy:
+    if not isinstance(policy, RetryPolicy):
+        raise ValueError(f"retry must be a RetryPolicy, not {policy!r}")  # noqa: TRY004
+    return policy
+
+
+def check_max_rate(value: object) -> float | None:
+    """Returns a positive, finite number of requests a second, or None; else ValueError."""
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:  # type: ignore[operator]
+        raise ValueError(f"max_rate must be requests a second above 0, or None, not {value!r}")
     return float(value)  # type: ignore[arg-type]
 
 

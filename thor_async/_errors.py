@@ -67,7 +67,13 @@ class RejectedError(ThorError):
 
 
 class TooManyRequests(RejectedError):
-    """429: too many requests. Retried only with `RetryPolicy(retry_throttled=True)`."""
+    """429: too many requests. Retried only with `RetryPolicy(retry_throttled=True)`.
+
+    `is_quota`: a gateway's `Limit Exceeded`, the quota of a day or longer. No pace helps, so it is
+    not retried, and ends a batch.
+    """
+
+    is_quota = False
 
 
 class DomainError(RejectedError):

@@ -100,6 +100,18 @@ class BatchAbandoned(msgspec.Struct, frozen=True, tag=True):
     cause: str | None
 
 
+class PaceLowered(msgspec.Struct, frozen=True, tag=True):
+    """Thor answers 429: about `rate` requests a second are sent from now on."""
+
+    rate: float
+
+
+class PaceRestored(msgspec.Struct, frozen=True, tag=True):
+    """Thor accepts more again: `rate` requests a second, or None for no limit that is known."""
+
+    rate: float | None
+
+
 Event = (
     CallStarted
     | AttemptStarted
@@ -109,6 +121,8 @@ Event = (
     | BatchPaused
     | BatchResumed
     | BatchAbandoned
+    | PaceLowered
+    | PaceRestored
 )
 
 

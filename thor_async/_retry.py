@@ -28,8 +28,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     `max_attempts` counts the first try. Before retry n, from 1, the wait is full jitter:
     `random(0, min(max_delay, initial_delay * 2**(n-1)))` seconds, and at least the answer's
     Retry-After. `retry_not_sent` adds what certainly never left (connection refused, DNS, connect
-    timeout; never TLS), `retry_throttled` adds 429. `sleep`, `random` and `now`, the wall clock in
-    epoch seconds, are for tests that do not wait.
+    timeout; never TLS). `retry_throttled` sends again what was answered by 429, at the pace that
+    Thor allows, for as long as the call or the batch may last; that counts as no attempt.
+
+    `sleep`, `random` and `now`, the wall clock in epoch seconds, are for tests that do not wait.
 
     Raises ValueError for numbers that make no policy.
     """
@@ -59,11 +61,23 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         match error:
             case ServerError():
                 return True
-            case TooManyRequests():
-                return self.retry_throttled
             case NotSentError():
                 return self.retry_not_sent and error.reason in NEVER_LEFT
         return False
+
+    def should_outlast(self, error: ThorError | None) -> bool:
+        """Whether a request that ended with `error`, a 429, is sent again at the pace of Thor."""
+        is_throttled = isinstance(error, TooManyRequests) and not error.is_quota
+        return is_throttled and self.retry_throttled
+
+    def throttled_delay(self, throttled: int, error: ThorError | None) -> float:
+        """Seconds to wait after the 429 number `throttled` in a row: none after the first one.
+
+        Its Retry-After is the least.
+        """
+        if throttled == 1:
+            return (error and error.retry_after) or 0.0
+        return self.delay(throttled - 1, error)
 
     def delay(self, retry: int, error: ThorError | None) -> float:
         """Seconds to wait before retry number `retry`, counted from 1, after `error`."""

@@ -34,9 +34,11 @@ class RequestContext(msgspec.Struct, frozen=True):
 class RetryingRequest(msgspec.Struct, eq=False):
     """One request and its tries, until loop time `until`.
 
-    `attempts` counts the tries begun, `error` is that of the last one, None for a success.
+    `attempts` counts the tries begun, and `throttled` those of them that were sent again after a
+    429. `error` is that of the last one, None for a success.
     `maybe_applied` says that one of them may have worked. No try begins past
     epoch second `expires`. With `raises`, a key function that fails before the first try raises.
+    `subject` is the chargebox, and `left` the time that was left when the last try began.
     """
 
     # A struct, and no closures: one is made for each stop, and the collector counts them.
@@ -50,7 +52,10 @@ class RetryingRequest(msgspec.Struct, eq=False):
     expires: float | None = None
     reporter: CallReporter | None = None
     raises: bool = True
+    subject: str = ""
+    left: float = 0.0
     attempts: int = 0
+    throttled: int = 0
     error: ThorError | None = None
     maybe_applied: bool = False
 
@@ -63,11 +68,14 @@ class RetryingRequest(msgspec.Struct, eq=False):
         dispatcher, context, reporter = self.dispatcher, self.context, self.reporter
         probe = 0
         if not dispatcher.try_acquire(self.until):
-            acquired = await dispatcher.acquire(self.until)
-            if acquired is None:
+            permit = await dispatcher.acquire(self.until)
+            if permit is None:
                 return self._record(dispatcher.refusal())
-            probe = acquired
+            probe = permit.probe
+            self.until = min(self.until + permit.paced, dispatcher.until)
         error: ThorError | None
+        begun = dispatcher.time()
+        self.left = self.until - begun
         try:
             key = (
                 context.key
@@ -80,7 +88,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
                 self.attempts += 1
                 if reporter is not None and reporter.emits_all:
                     reporter.attempt_started(self.attempts, self.request.url)
-                seconds = min(context.attempt_timeout, self.until - dispatcher.time())
+                seconds = min(context.attempt_timeout, self.left)
                 answer = await context.transport.send(
                     self.request, key, seconds, dispatcher.deadlines
                 )
@@ -95,12 +103,13 @@ class RetryingRequest(msgspec.Struct, eq=False):
         except BaseException:
             dispatcher.release_unused(probe)
             raise
-        dispatcher.release(error, probe)
+        dispatcher.release(error, probe, begun, self.subject)
         return self._record(error)
 
     async def retry(self) -> None:
         """Tries again until policy, budget or time ends it. The first try has failed."""
         policy = self.context.policy
+        await self._outlast_throttling()
         may_go_on = policy.should_retry(self.error)
         if not may_go_on:
             return
@@ -108,9 +117,35 @@ class RetryingRequest(msgspec.Struct, eq=False):
         async for attempt in retry_loop(policy, self.context.budget, self):
             # The first try is tenacity's attempt 1: made bare, because tenacity costs 60 us.
             if not is_first:
-                may_go_on = await self.attempt() and policy.should_retry(self.error)
+                may_go_on = await self.attempt()
+                if may_go_on:
+                    await self._outlast_throttling()
+                    may_go_on = policy.should_retry(self.error)
             is_first = False
             attempt.retry_state.set_result(may_go_on)
+
+    async def _outlast_throttling(self) -> None:
+        """Sends a throttled request again and again, as the pace allows.
+
+        That costs no attempt of the policy, and no retry token: it certainly had no effect.
+        """
+        policy, throttled = self.context.policy, 0
+        while policy.should_outlast(self.error):
+            throttled += 1
+            self.throttled += 1
+            self.restore_time()
+            wait = policy.throttled_delay(throttled, self.error)
+            if wait >= self.time_left():
+                return
+            await self.backoff(wait)
+            if not await self.attempt():
+                return
+
+    def restore_time(self) -> None:
+        """Gives back the time of a throttled try, if it met the limit of the account in a batch."""
+        dispatcher = self.dispatcher
+        if dispatcher.is_batch and not dispatcher.pace.is_self_limited(self.subject):
+            self.until = min(dispatcher.time() + self.left, dispatcher.until)
 
     def time_left(self) -> float:
         return self.until - self.dispatcher.time()
@@ -118,7 +153,9 @@ class RetryingRequest(msgspec.Struct, eq=False):
     async def backoff(self, seconds: float) -> None:
         if self.reporter is not None:
             self.reporter.retry_scheduled(self.attempts, self.error, seconds)
-        await self.dispatcher.wait_unpermitted(self.context.policy.sleep(seconds), self.until)
+        if seconds:
+            sleep = self.context.policy.sleep(seconds)
+            await self.dispatcher.wait_unpermitted(sleep, self.until)
 
     def interrupt(self, refusal: NotSentError) -> None:
         """Ends it in the middle: `refusal` is its error if no try was begun."""
@@ -144,7 +181,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
         if error is None:
             self.error = None
             if not self.context.budget.is_full:
-                self.context.budget.record_success(self.attempts)
+                self.context.budget.record_success(self.attempts - self.throttled)
             return False
         if isinstance(error, NotSentError) and self.error is not None:
             is_alike = isinstance(self.error, NotSentError) and error.reason in NEVER_LEFT
@@ -192,6 +229,7 @@ class StopOperation(msgspec.Struct, frozen=True):
             parse_stop_answer,
             until=min(now + timeout, dispatcher.until),
             secrets=(command.id_tag,),
+            subject=command.chargebox,
             expires=None if command.not_after is None else command.not_after.timestamp(),
             reporter=reporter,
             raises=not dispatcher.is_batch,

@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_over_its_limits(self) -> None:
         client = self.world.client
-        assert 0 <= client._limiter.in_flight <= MAX_IN_FLIGHT, "I3"
+        assert 0 <= client._shared.limiter.in_flight <= MAX_IN_FLIGHT, "I3"
         assert client._runtime is not None
         assert 0 <= client._runtime.stops.context.budget.tokens <= 100, "I11"
 
@@ -317,7 +317,7 @@ class Machine(RuleBasedStateMachine):
         try:
             self.do(self.world.close)
             self.world.check()
-            assert self.world.client._limiter.in_flight == 0, "I3"
+            assert self.world.client._shared.limiter.in_flight == 0, "I3"
         finally:
             self.runner.close()
             self.patch.__exit__(None, None, None)

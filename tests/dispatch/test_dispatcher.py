@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
 from tests import virtual_time
 from thor_async import APIKeyNotFound, ConnectionLost, NotSentError, ServerError, ThorError
-from thor_async._dispatch.dispatcher import Dispatcher
+from thor_async._dispatch.dispatcher import Dispatcher, Permit
 from thor_async._dispatch.limiter import PriorityLimiter
 
 DOWN = ConnectionLost("the connection was lost")
@@ -26,12 +27,12 @@ def fail(dispatcher: Dispatcher, times: int = 64) -> None:
 
 async def send(dispatcher: Dispatcher, until: float, error: ThorError | None = None) -> bool:
     """Returns whether a request that ends with `error` was sent."""
-    probe: int | None = 0
+    permit: Permit | None = Permit(0, 0.0)
     if not dispatcher.try_acquire(until):
-        probe = await dispatcher.acquire(until)
-    if probe is None:
+        permit = await dispatcher.acquire(until)
+    if permit is None:
         return False
-    dispatcher.release(error, probe)
+    dispatcher.release(error, permit.probe)
     return True
 
 
@@ -63,12 +64,12 @@ def test_a_cancelled_request_is_no_failure_of_thor() -> None:
         assert dispatcher.try_acquire(100)
         dispatcher.release_unused(0)
         fail(dispatcher, 1)
-        probe = await dispatcher.acquire(100)
-        assert probe == 1
+        permit = await dispatcher.acquire(100)
+        assert permit == Permit(probe=1, paced=0.0)
         pulled = asyncio.ensure_future(dispatcher.wait_until_pull_allowed())
         await asyncio.sleep(0.1)
         assert not pulled.done()
-        dispatcher.release_unused(probe)
+        dispatcher.release_unused(permit.probe)
         assert await pulled
         assert loop.time() == pytest.approx(1.1, abs=0.01)  # the probe was given on at once
         dispatcher.close()
@@ -214,3 +215,19 @@ async def test_an_account_error_ends_a_batch_but_not_the_single_calls() -> None:
     for dispatcher, reason in ((Dispatcher(PriorityLimiter(1)), None), (make_batch(), "gave_up")):
         assert await send(dispatcher, until, REFUSED)
         assert dispatcher.stop_reason == reason
+
+
+async def test_wait_idle_waits_for_the_last_request_of_this_dispatcher() -> None:
+    limiter = PriorityLimiter(3)
+    dispatcher, other = Dispatcher(limiter), Dispatcher(limiter)
+    for each in (dispatcher, dispatcher, other):
+        assert each.try_acquire(math.inf)
+    idle = asyncio.ensure_future(dispatcher.wait_idle())
+    await asyncio.sleep(0)
+    dispatcher.release(None, 0)
+    await asyncio.sleep(0)
+    assert not idle.done()
+    dispatcher.release_unused(0)
+    await idle
+    await dispatcher.wait_idle()
+    assert other.in_flight == 1

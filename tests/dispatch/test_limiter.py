@@ -55,17 +55,3 @@ async def test_urgent_requests_go_first_and_each_kind_in_order() -> None:
     limiter.release()
     await asyncio.gather(*waiting)
     assert order == ["urgent 1", "urgent 2", "batch 1", "batch 2"]
-
-
-async def test_wait_idle_waits_for_the_last_permit() -> None:
-    limiter = PriorityLimiter(2)
-    assert limiter.try_acquire()
-    assert limiter.try_acquire()
-    idle = asyncio.ensure_future(limiter.wait_idle())
-    await run_loop()
-    limiter.release()
-    await run_loop()
-    assert not idle.done()
-    limiter.release()
-    await idle
-    await limiter.wait_idle()

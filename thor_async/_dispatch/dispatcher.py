@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from .._errors import NotSentError, ThorError
+from .._errors import NotSentError, ThorError, TooManyRequests
 from .._events import BatchAbandoned, BatchPaused, BatchResumed, Event, describe_cause
 from .._transport.deadlines import Deadlines
 from .breaker import CircuitBreaker
-from .limiter import PriorityLimiter
+from .limiter import PriorityLimiter, Waiters, wake_first
+from .pace import Pace
 
 T = TypeVar("T")
 
@@ -22,8 +24,18 @@ _REFUSALS = {
 }
 
 
+class Permit(NamedTuple):
+    """Allows one request, which is for the breaker the probe of that number, or 0.
+
+    It waited `paced` seconds for the pace.
+    """
+
+    probe: int
+    paced: float
+
+
 class Dispatcher:
-    """Dispatches requests that share a limiter, a breaker and an end.
+    """Dispatches requests that share a limiter, a pace, a breaker and an end.
 
     A client has one for its single calls and one for each batch. A request takes a permit by
     `try_acquire` or `acquire`, and gives it back by `release` or `release_unused`. After `stop`
@@ -33,12 +45,14 @@ class Dispatcher:
     def __init__(
         self,
         limiter: PriorityLimiter,
+        pace: Pace | None = None,
         *,
         is_batch: bool = False,
         give_up_after: float | None = None,
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._limiter = limiter
+        self.pace = Pace() if pace is None else pace
         self._emit = emit
         self.is_batch = is_batch
         self._loop = asyncio.get_running_loop()
@@ -56,6 +70,8 @@ class Dispatcher:
         self.stop_reason: str | None = None
         self.cause: Exception | None = None
         self.is_aborted = False
+        self.in_flight = 0
+        self._idle_waiters: Waiters = deque()
         self.unpermitted = 0
         self.on_unpermitted: Callable[[], None] = lambda: None
 
@@ -94,53 +110,103 @@ class Dispatcher:
 
     def try_acquire(self, until: float) -> bool:
         """Takes a permit, if there is nothing to wait for; nearly always there is not."""
-        return (
-            self.stop_reason is None
-            and not self._breaker.is_open
-            and self._loop.time() < until
-            and self._limiter.try_acquire()
-        )
+        if (
+            self.stop_reason is not None
+            or self._breaker.is_open
+            or self.pace.is_limited
+            or self._loop.time() >= until
+            or not self._limiter.try_acquire()
+        ):
+            return False
+        self.in_flight += 1
+        return True
 
-    async def acquire(self, until: float) -> int | None:
+    async def acquire(self, until: float) -> Permit | None:
         """Waits for a permit until loop time `until`. None: the request may not be sent.
 
-        Returns the number of the probe that the request is for the breaker, or 0.
+        In a batch the time in which it waits for the pace does not count.
         """
-        probe = 0
+        probe, paced, has_turn = 0, 0.0, False
         try:
-            while self.stop_reason is None and self._loop.time() < until:
+            while self.stop_reason is None and self._loop.time() < until + paced:
                 if self._breaker.is_open and not probe:
-                    acquired = await self.wait(self._breaker.acquire_probe(), until)
+                    acquired = await self.wait(self._breaker.acquire_probe(), until + paced)
                     if acquired is None:
                         break
                     probe = acquired
+                elif self.pace.is_limited and not has_turn:
+                    began = self._loop.time()
+                    has_turn = await self._acquire_turn(until)
+                    paced += self._loop.time() - began if self.is_batch else 0.0
                 elif not self._limiter.try_acquire() and not await self.wait(
-                    self._limiter.acquire(urgent=not self.is_batch), until
+                    self._limiter.acquire(urgent=not self.is_batch), until + paced
                 ):
                     break
-                elif self.stop_reason is None and (probe or not self._breaker.is_open):
-                    return probe
+                elif self._may_begin(probe, has_turn=has_turn):
+                    if has_turn:
+                        self.pace.begin()
+                    self.in_flight += 1
+                    return Permit(probe, paced)
                 else:
                     self._limiter.release()
         except BaseException:
-            self._breaker.release_probe(probe)
+            self._give_back(probe, has_turn=has_turn)
             raise
-        self._breaker.release_probe(probe)
+        self._give_back(probe, has_turn=has_turn)
         return None
 
-    def release(self, error: ThorError | None, probe: int) -> None:
-        """Takes in how a request ended, and gives its permit back."""
+    async def _acquire_turn(self, until: float) -> bool:
+        """Waits until the pace lets this request begin."""
+        if self.pace.try_turn():
+            return True
+        end = self.until if self.is_batch else until
+        return bool(await self.wait(self.pace.acquire_turn(urgent=not self.is_batch), end))
+
+    def _may_begin(self, probe: int, *, has_turn: bool) -> bool:
+        """Whether a request that has a permit may use it: things changed while it waited."""
+        is_paced = has_turn or not self.pace.is_limited
+        return self.stop_reason is None and is_paced and bool(probe or not self._breaker.is_open)
+
+    def _give_back(self, probe: int, *, has_turn: bool) -> None:
+        self._breaker.release_probe(probe)
+        if has_turn:
+            self.pace.release_turn()
+
+    def release(
+        self, error: ThorError | None, probe: int, begun: float = 0.0, subject: str = ""
+    ) -> None:
+        """Takes in how a request ended, and gives its permit back.
+
+        It was about the chargebox `subject`, and began at loop time `begun`.
+        """
         # In this order: who gets the permit must see what was learnt.
+        self.pace.record(error, begun, subject)
+        if isinstance(error, TooManyRequests) and error.is_quota and self.is_batch:
+            self._give_up(error)
         if error is not None or self._breaker.is_open:
             self._breaker.record_result(error, probe)
         else:
             self._breaker.failures = 0
-        self._limiter.release()
+        self._release()
 
     def release_unused(self, probe: int) -> None:
         """Gives back the permit of a request that was cancelled, or that could not be made."""
         self._breaker.release_probe(probe)
+        self._release()
+
+    async def wait_idle(self) -> None:
+        """Waits until no request of it is in flight."""
+        if self.in_flight:
+            waiter: asyncio.Future[int] = self._loop.create_future()
+            self._idle_waiters.append(waiter)
+            await waiter
+
+    def _release(self) -> None:
         self._limiter.release()
+        self.in_flight -= 1
+        if self._idle_waiters and not self.in_flight:
+            while wake_first(self._idle_waiters, result=True):
+                pass
 
     def record_final(self, error: ThorError, attempts: int) -> None:
         """Takes in the error with which a command ended, after so many `attempts`."""

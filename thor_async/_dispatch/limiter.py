@@ -28,7 +28,6 @@ class PriorityLimiter:
         self._limit = self._free = limit
         self._urgent: Waiters = deque()
         self._others: Waiters = deque()
-        self._idle_waiters: Waiters = deque()
 
     @property
     def in_flight(self) -> int:
@@ -59,13 +58,3 @@ class PriorityLimiter:
         if self._others and wake_first(self._others, result=True):
             return
         self._free += 1
-        if self._idle_waiters and self._free == self._limit:
-            while wake_first(self._idle_waiters, result=True):
-                pass
-
-    async def wait_idle(self) -> None:
-        """Waits until no request is in flight."""
-        if self._free < self._limit:
-            waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._idle_waiters.append(waiter)
-            await waiter

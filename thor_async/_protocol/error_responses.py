@@ -24,6 +24,7 @@ from .sanitize import sanitize
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
+_QUOTA = re.compile(r"limit exceeded\.?", re.IGNORECASE)
 _WRONG_PATH = "Missing Authentication Token"
 _WORD_KEYS = ("message", "code", "error")
 
@@ -43,12 +44,15 @@ def parse_error_answer(answer: Answer, secrets: tuple[str, ...], now: float) -> 
     text = code or (sanitize(named[0], secrets) if named else sanitize(_describe(answer, secrets)))
     if text == _WRONG_PATH:
         text += ": a gateway's word for a path that it does not know, so check base_url"
-    return _error_class(status, code)(
+    error = _error_class(status, code)(
         f"Thor answered {status}: {text}",
         status=status,
         code=code,
         retry_after=parse_retry_after(answer.retry_after, now),
     )
+    if isinstance(error, TooManyRequests):
+        error.is_quota = any(_QUOTA.fullmatch(word.strip()) for word in named)
+    return error
 
 
 def _error_class(status: int, code: str | None) -> type[RejectedError] | type[ServerError]:

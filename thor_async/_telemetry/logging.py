@@ -13,6 +13,8 @@ from .._events import (
     BatchResumed,
     CallFinished,
     Event,
+    PaceLowered,
+    PaceRestored,
     RetryScheduled,
 )
 
@@ -47,6 +49,12 @@ def log(event: Event) -> None:
             LOG.log(BATCH, "batch resumed after %.3f s", event.paused)
         case BatchAbandoned():
             LOG.log(BATCH, "batch gave up: %s", event.cause)
+        case PaceLowered():
+            LOG.log(BATCH, "pace lowered, Thor allows about %.3g requests a second", event.rate)
+        case PaceRestored(rate=None):
+            LOG.log(BATCH, "pace restored, no limit is known")
+        case PaceRestored():
+            LOG.log(BATCH, "pace restored, Thor allows about %.3g requests a second", event.rate)
 
 
 def log_failure(what: str, failure: BaseException) -> None:

@@ -1,0 +1,153 @@
+"""Decides when the next request of an account may begin, and which one it is."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+
+from .._errors import ThorError, TooManyRequests
+from .._events import Event, PaceLowered, PaceRestored
+from .limiter import Waiters, wake_first
+from .rate_estimator import RateEstimator
+
+_LONGEST_HOLD = 60.0
+_LATE = 0.02
+"""Seconds by which a busy loop may be late, without a slot being lost."""
+
+_IDLE = 1.0
+_TOLD = 0.75
+"""A new limit is told when one of the two is below this share of the other."""
+
+
+class Pace:
+    """Spaces the requests of one account: to `max_rate` in a second, and to what Thor allows.
+
+    While no limit is known everything may begin at once: `is_limited` is False. Else a request
+    takes its turn, gets a permit, and then calls `begin`; who cannot begin calls `release_turn`.
+    One has the turn at a time, and urgent requests get it first.
+
+    `retries` is as for `RateEstimator`. `emit` gets the events.
+    """
+
+    def __init__(
+        self,
+        max_rate: float | None = None,
+        *,
+        retries: bool = False,
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._max_rate = math.inf if max_rate is None else max_rate
+        self._estimator = RateEstimator(retries=retries)
+        self._emit = emit
+        self._told: float | None = None
+        self._next = -math.inf
+        self._throttled_in_a_row = 0
+        self._is_taken = False
+        self._urgent: Waiters = deque()
+        self._others: Waiters = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_limited = max_rate is not None
+
+    @property
+    def rate(self) -> float:
+        """Requests that may begin in a second."""
+        rate = self._estimator.rate
+        return self._max_rate if rate is None else min(rate, self._max_rate)
+
+    def try_turn(self) -> bool:
+        """Takes the turn if it is due and no request waits for it."""
+        is_due = not self._is_taken and self._loop.time() >= self._next
+        if is_due and not self._urgent and not self._others:
+            self._is_taken = True
+            return True
+        return False
+
+    async def acquire_turn(self, *, urgent: bool) -> bool:
+        """Waits for the turn, and returns True. A cancelled wait loses no turn."""
+        waiter: asyncio.Future[int] = self._loop.create_future()
+        (self._urgent if urgent else self._others).append(waiter)
+        self._schedule()
+        try:
+            return bool(await waiter)
+        except asyncio.CancelledError:
+            if not waiter.cancelled():  # it was given the turn at the same time
+                self.release_turn()
+            raise
+
+    def begin(self) -> None:
+        """The request that has the turn begins: the next one is due a slot later."""
+        now, slot = self._loop.time(), 1 / self.rate
+        if self._estimator.rate is not None and now - self._next > _IDLE:
+            self._estimator.skip(now - self._next)
+        self._next = max(self._next, now - max(slot, _LATE)) + slot
+        self.release_turn()
+
+    def release_turn(self) -> None:
+        """Gives the turn to the first that waits, as soon as it is due."""
+        self._is_taken = False
+        self._schedule()
+
+    def record(self, error: ThorError | None, begun: float, subject: str) -> None:
+        """Takes in the answer to a request about the chargebox `subject` that began at `begun`."""
+        if isinstance(error, TooManyRequests):
+            self._record_throttled(error, begun, subject)
+        elif error is None or error.status is not None:
+            self._throttled_in_a_row = 0
+            self._estimator.record_accepted(self._loop.time(), subject)
+            if self._estimator.rate is not None or self._told is not None:
+                self._update()
+
+    def is_self_limited(self, subject: str) -> bool:
+        """Whether this chargebox is throttled by a limit of its own."""
+        return self._estimator.is_self_limited(subject)
+
+    def _record_throttled(self, error: TooManyRequests, begun: float, subject: str) -> None:
+        now, was_limited = self._loop.time(), self._estimator.rate is not None
+        self._throttled_in_a_row += 1
+        self._estimator.record_throttled(now, begun, subject)
+        self._update()
+        if self._estimator.rate is None:
+            return
+        if not was_limited:
+            # The answers to what is in flight come first: they tell more, and Thor recovers.
+            self._hold(now + (now - begun))
+        if self._throttled_in_a_row >= RateEstimator.MANY and error.retry_after:
+            self._hold(now + min(error.retry_after, _LONGEST_HOLD))
+
+    def _hold(self, until: float) -> None:
+        self._next = max(self._next, until)
+
+    def _update(self) -> None:
+        self.is_limited = self.rate < math.inf
+        if not self.is_limited:
+            while wake_first(self._urgent, result=True) or wake_first(self._others, result=True):
+                pass
+        self._tell(self._estimator.limit)
+
+    def _tell(self, limit: float | None) -> None:
+        """Emits an event when the limit is another than the one that was told last."""
+        told = self._told
+        if limit is not None and (told is None or limit < told * _TOLD):
+            self._emit(PaceLowered(rate=min(limit, self._max_rate)))
+        elif told is not None and (limit is None or limit * _TOLD > told):
+            self._emit(PaceRestored(rate=limit and min(limit, self._max_rate)))
+        else:
+            return
+        self._told = limit
+
+    def _schedule(self) -> None:
+        """Gives the turn when it is due, if any request waits for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_taken or not (self._urgent or self._others):
+            return
+        if self._loop.time() < self._next:
+            self._timer = self._loop.call_at(self._next, self._schedule)
+        else:
+            self._is_taken = wake_first(self._urgent, result=True) or wake_first(
+                self._others, result=True
+            )

@@ -1,0 +1,179 @@
+"""Learns from 429 answers how many requests a second Thor accepts. No I/O, and no clock."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+_BETA = 0.9
+_GROWTH, _CYCLE_AT_1, _CYCLE_EXPONENT = 0.5, 13.0, 0.25
+_FIRST_SHARE = 0.7
+_LOWEST = 0.1
+_LONG_ENOUGH, _ENOUGH = 1.0, 8
+_MARGIN = 2
+_RECENT = 16
+_FORGOTTEN_AFTER = 60.0
+_REMEMBERED = 4096
+
+
+class _Estimate(NamedTuple):
+    """What one 429 taught: `limit` is the measured rate, from which the rate was lowered.
+
+    It was lowered at `at`, and is back at the limit `plateau` seconds later. The measurement goes
+    on from `since`, when `counted` answers had been accepted.
+    """
+
+    limit: float
+    at: float
+    plateau: float
+    since: float
+    counted: int
+
+
+class RateEstimator:
+    """Estimates at which rate requests may begin. All times are seconds of one clock.
+
+    A token bucket that was empty twice has accepted in between what its limit allows. So each 429
+    measures the limit, and lowers the rate to 0.9 of it. Then the rate grows as in CUBIC
+    (RFC 9438): quickly back to the limit, then slowly beyond it, to twice what is accepted.
+
+    One chargebox may be throttled by a limit of its own. It is known by a second 429 while the
+    answers of others are accepted; then what its first one lowered is taken back.
+
+    `rate` is None while no limit is known. `retries` says that throttled requests go again: without
+    that there may be no second answer to wait for.
+    """
+
+    MANY = 6
+    """So many 429 of the last 16 answers are no limit of one chargebox."""
+
+    def __init__(self, *, retries: bool) -> None:
+        self.rate: float | None = None
+        self._retries = retries
+        self._times: deque[float] = deque(maxlen=_REMEMBERED)
+        self._recent: deque[bool] = deque(maxlen=_RECENT)
+        self._suspects: set[str] = set()
+        self._self_limited: dict[str, None] = {}
+        self._estimate = _Estimate(0.0, -1.0, 0.0, 0.0, 0)
+        self._undo: _Estimate | None = None
+        self._counted = 0
+        self._throttled_at = 0.0
+
+    @property
+    def limit(self) -> float | None:
+        """The limit as last measured, in requests a second."""
+        return None if self.rate is None else self._estimate.limit
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether many of the last answers were 429: that is no limit of one chargebox."""
+        return sum(self._recent) >= self.MANY
+
+    def is_self_limited(self, subject: str) -> bool:
+        """Whether the chargebox `subject` has a limit of its own."""
+        return subject in self._self_limited
+
+    def record_accepted(self, now: float, subject: str) -> None:
+        """Takes in an answer other than 429, to a request about the chargebox `subject`."""
+        self._times.append(now)
+        if self.rate is None and not self._suspects:
+            return  # on the way of every stop of most users
+        self._counted += 1
+        self._recent.append(False)
+        self._self_limited.pop(subject, None)
+        if subject in self._suspects:
+            self._suspects.clear()
+            self._undo = None
+            if self.rate is None:
+                self._lower(now, now)
+        if self.rate is not None:
+            self._grow(now)
+
+    def record_throttled(self, now: float, begun: float, subject: str) -> None:
+        """Takes in a 429 to a request about `subject` that began at `begun`."""
+        if self.rate is None:
+            # Those that were accepted before it were not counted one by one.
+            recent = [False for at in list(self._times)[-_RECENT:] if at > self._throttled_at]
+            self._recent.extend(recent)
+        self._throttled_at = now
+        if subject in self._self_limited:
+            return
+        if subject in self._suspects and not self.is_flooded:
+            self._record_self_limited(now, subject)
+            return
+        self._recent.append(True)
+        if self.is_flooded or not self._retries:
+            self._lower(now, begun)
+            return
+        if self.rate is not None and self._undo is None and begun > self._estimate.at:
+            before = self._estimate
+            self._lower(now, begun)
+            self._undo = before
+        self._suspects.add(subject)
+
+    def skip(self, seconds: float) -> None:
+        """Leaves out of the measurement a time in which nothing was to be sent."""
+        self._estimate = self._estimate._replace(since=self._estimate.since + seconds)
+
+    def _record_self_limited(self, now: float, subject: str) -> None:
+        self._suspects.discard(subject)
+        self._self_limited[subject] = None
+        if len(self._self_limited) > _REMEMBERED:
+            del self._self_limited[next(iter(self._self_limited))]
+        if self._undo is not None and not self._suspects:
+            self._estimate, self._undo = self._undo, None
+            self._grow(now)
+
+    def _lower(self, now: float, begun: float) -> None:
+        """Lowers the rate, once for all requests that began before that."""
+        estimate = self._estimate
+        if begun <= estimate.at:
+            return
+        elapsed, accepted = now - estimate.since, self._counted - estimate.counted
+        since, counted = now, self._counted
+        if self.rate is None:
+            last = self._accepted_in_last_second(now)
+            limit = max(last, 1.0) * (_FIRST_SHARE if self.is_flooded else 1.0)
+            rate = limit
+        elif elapsed >= _LONG_ENOUGH and accepted >= _ENOUGH:
+            limit = rate = min(accepted / elapsed, self.rate)
+        else:
+            # Too little for a measurement, but the limit is hardly above this.
+            limit = min(estimate.limit, (accepted + _MARGIN) / max(elapsed, 1e-3))
+            rate = min(self.rate, limit)
+            since, counted = estimate.since, estimate.counted
+        limit = max(limit, _LOWEST)
+        self.rate = max(rate * _BETA, _LOWEST)
+        self._undo = None
+        if self.is_flooded:
+            self._recent.clear()
+            self._suspects.clear()
+        plateau = _cycle(limit) * (max(0.0, 1 - self.rate / limit) / _GROWTH) ** (1 / 3)
+        self._estimate = _Estimate(limit, now, plateau, since, counted)
+
+    def _grow(self, now: float) -> None:
+        estimate = self._estimate
+        if now - self._throttled_at > _FORGOTTEN_AFTER:
+            self.rate = None
+            return
+        beyond = (now - estimate.at - estimate.plateau) / _cycle(estimate.limit)
+        rate = max(estimate.limit * (1 + _GROWTH * beyond**3), _LOWEST)
+        self.rate = min(rate, max(estimate.limit, 2.0 * self._accepted_in_last_second(now)))
+        if self.rate >= 2 * estimate.limit:
+            # From here as from a limit, so that it goes on as quickly.
+            self._estimate = estimate._replace(limit=2 * estimate.limit, at=now, plateau=0.0)
+
+    def _accepted_in_last_second(self, now: float) -> int:
+        times = self._times
+        while times and times[0] <= now - 1.0:
+            times.popleft()
+        return len(times)
+
+
+def _cycle(limit: float) -> float:
+    """Seconds in which the rate grows from the limit to half above it.
+
+    Longer at a few requests a second, where one 429 in a cycle is many.
+    """
+    return _CYCLE_AT_1 / math.pow(limit, _CYCLE_EXPONENT)
