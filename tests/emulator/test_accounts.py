@@ -14,7 +14,6 @@ from tests.emulator.harness import (
     Client,
     error_body,
     logged,
-    now,
     running_emulator,
     under_virtual_time,
 )
@@ -90,11 +89,11 @@ def test_every_request_takes_a_token(method: str, path: str) -> None:
 @under_virtual_time
 async def test_the_ledger_counts_what_was_throttled(thor: ThorEmulator, client: Client) -> None:
     thor.set_limits(RateLimits(rate=0.001, burst=3))
+    await client.ask("GET", "charges/running")
     await statuses(client, 5)
     await client.ask("GET", "charges/running")
-    assert (len(thor.ledger.requests), len(thor.ledger.throttled)) == (5, 2)
-    assert (len(thor.ledger.reads), len(thor.ledger.throttled_reads)) == (1, 1)
-    assert thor.ledger.throttled == thor.ledger.requests[3:]
+    assert (len(thor.ledger.requests), thor.ledger.throttled) == (5, thor.ledger.requests[2:])
+    assert (len(thor.ledger.reads), thor.ledger.throttled_reads) == (2, thor.ledger.reads[1:])
     assert [r.authorized for r in thor.ledger.requests] == [True] * 5
 
 
@@ -356,16 +355,18 @@ def test_the_faults_depend_on_the_order_of_receipt_only() -> None:
 
 
 def test_a_new_run_starts_with_full_buckets_and_a_new_quota() -> None:
-    thor = ThorEmulator(limits=RateLimits(rate=0.001, burst=2, chargebox_rate=9, quota=9))
+    thor = ThorEmulator(limits=RateLimits(quota=2, chargebox_rate=0.001, chargebox_burst=1))
+    thor.add_account("other-key", RateLimits(rate=0.001, burst=1))
 
     async def scenario() -> list[int]:
         thor._sock = virtual_time.listener()
-        started = now()
         async with thor, aiohttp.ClientSession() as session:
-            found = await statuses(Client(thor, session), 3)
-            assert now() - started < 1
-        return found
+            client = Client(thor, session)
+            found = await statuses(client, 2)
+            found += await statuses(client, 2, chargebox="B")
+            client.headers = OTHER
+            return found + await statuses(client, 2)
 
-    assert virtual_time.run(scenario) == [404, 404, 429]
-    thor.set_limits(RateLimits(rate=0.001, burst=1, quota=9))
-    assert virtual_time.run(scenario) == [404, 429, 429]
+    for _ in range(2):
+        assert virtual_time.run(scenario) == [404, 429, 404, 429, 404, 429]
+    assert len(thor.ledger.throttled) == 6

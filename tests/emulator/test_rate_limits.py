@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests import virtual_time
-from thor_async.emulator import RateLimits
+from thor_async.emulator import RateLimits, ScriptedAnswer
 from thor_async.emulator.clock import Clock
 from thor_async.emulator.rate_limits import AccountLimiter, TokenBucket
 
@@ -65,19 +65,31 @@ def test_a_change_counts_from_its_time_on_and_keeps_the_tokens() -> None:
     assert taken(bucket, 110.0) == 2
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(20.0, 20), (2.5, 3), (0.1, 1)])
-def test_the_default_burst_is_the_requests_of_a_second(rate: float, burst: int) -> None:
-    accepted: list[bool] = []
+def answers_at_once(limits: RateLimits, count: int) -> list[ScriptedAnswer | None]:
+    """Returns what this number of requests get, all at the same time."""
 
-    async def scenario() -> None:
+    async def scenario() -> list[ScriptedAnswer | None]:
         clock = Clock()
         clock.start()
-        limiter = AccountLimiter(RateLimits(rate=rate), clock)
-        accepted.extend(limiter.check(None) is None for _ in range(100))
+        limiter = AccountLimiter(limits, clock)
+        answers = [limiter.check(None) for _ in range(count)]
         clock.stop()
+        return answers
 
-    virtual_time.run(scenario)
-    assert sum(accepted) == burst
+    return virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(20.0, 20), (2.5, 3), (0.1, 1)])
+def test_the_default_burst_is_the_requests_of_a_second(rate: float, burst: int) -> None:
+    assert answers_at_once(RateLimits(rate=rate), 100).count(None) == burst
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(1e7, "1"), (3.0, "1"), (0.3, "4"), (0.25, "4")])
+def test_the_true_retry_after_is_rounded_up(rate: float, seconds: str) -> None:
+    limits = RateLimits(rate=rate, burst=1, retry_after="next-token")
+    throttled = answers_at_once(limits, 2)[1]
+    assert throttled is not None
+    assert throttled.headers["Retry-After"] == seconds
 
 
 @pytest.mark.parametrize(
