@@ -69,8 +69,11 @@ example: thor-async demo --charges 1000 --faults 0.2
 """
 _EMULATE = """\
 Runs the emulator until Ctrl-C. It prints its address on the first line, its API key on the second.
+With --rate, it limits the account as a token bucket does: the bucket starts with BURST tokens and
+gains N per second, and every request takes one. A request without a token is answered 429
+TooManyRequests and has no effect.
 """
-_EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv\n"
+_EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv --rate 20/5\n"
 _STOP = """\
 Stops one charge, and prints one line: what happened, and what to do next.
 """

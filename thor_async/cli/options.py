@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 
+from .emulator_options import add_emulate_options
 from .input.row_parsers import parse_integer
 
 
@@ -23,13 +24,6 @@ def _add_demo_options(command: argparse.ArgumentParser) -> None:
     )
     mode.add_argument("--story", choices=("outage", "wrong-key", "next-driver"), help="see below")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the faults (0)")
-
-
-def _add_emulate_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--port", type=int, default=0, metavar="P", help="port to listen on (0: any free one)"
-    )
-    command.add_argument("--fleet", metavar="FILE.csv", help="charges that run from the start")
 
 
 def _add_stop_options(command: argparse.ArgumentParser) -> None:
@@ -236,7 +230,7 @@ _LONGEST = 3650 * _UNITS["d"]
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "check": _add_client_options,
     "demo": _add_demo_options,
-    "emulate": _add_emulate_options,
+    "emulate": add_emulate_options,
     "running": _add_running_options,
     "stop": _add_stop_options,
     "stop-many": _add_stop_many_options,

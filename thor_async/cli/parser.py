@@ -68,6 +68,8 @@ def _make_parsers() -> tuple[Parser, dict[str, Parser]]:
 
 def _find_conflict(args: argparse.Namespace) -> str | None:
     """Returns the problem with options that need or exclude others, or None."""
+    if args.command == "emulate" and args.retry_after is not None and args.rate is None:
+        return "--retry-after needs --rate"
     if args.command not in {"stop", "stop-many", "stop-running"}:
         return None
     if args.wait is not None and args.ensure is not None:

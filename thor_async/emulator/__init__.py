@@ -10,6 +10,7 @@ from .charges import Charge, StopBody
 from .emulator import ThorEmulator
 from .faults import Faults
 from .ledger import Ledger, LoggedRequest, Read
+from .rate_limits import RateLimits
 from .running_list import Lists
 from .webhooks import Notifications
 
@@ -21,6 +22,7 @@ __all__ = [
     "Lists",
     "LoggedRequest",
     "Notifications",
+    "RateLimits",
     "Read",
     "ScriptedAnswer",
     "StopBody",

@@ -21,6 +21,7 @@ _STATUSES = {
     "ChargeboxNotActive": 403,
     "ChargeboxNotFound": 404,
     "TooManyRequests": 429,
+    "Limit Exceeded": 429,  # not Thor's: the quota of AWS's API Gateway
     "InternalServerError": 500,
 }
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
+from .accounts import Accounts
 from .answers import REFUSALS, RELAYED, ScriptedAnswer, as_answer, json_answer
 from .chargers import ChargerFleet
 from .charges import StartBody, StopBody, decode, matches
 from .faults import Faults
 from .ledger import LoggedRequest, Read
+from .rate_limits import RateLimits
 from .running_list import Lists, running_list
 from .server import PREFIX, Server
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 
-class ThorEmulator(ChargerFleet, Server):
+class ThorEmulator(ChargerFleet, Accounts, Server):
     """Emulates Thor on a local port. `async with` starts and stops it.
 
     It answers `charges/stop`, `charges/start`, `charges/running`, `chargeboxes` and
@@ -42,6 +43,11 @@ class ThorEmulator(ChargerFleet, Server):
       makes the numbers fall, or reuses them;
     - `clock_offset`, the seconds by which Thor's clock is ahead of the clock of this machine;
     - `notifications`, the receiver of notifications, or None.
+
+    `limits` are the rate limits of the account of `api_key`: see `RateLimits`. `set_limits` changes
+    them, also while the emulator runs, and `add_account` adds an account with another key. At each
+    start, all buckets are full. A request with a valid key takes its tokens before all checks, and
+    a 429 precedes all faults.
 
     `offline` holds the chargeboxes between `go_offline` and `come_back`. `ledger` is the record of
     what really happened.
@@ -66,13 +72,12 @@ class ThorEmulator(ChargerFleet, Server):
         seed: int = 0,
         source_ip: str | None = None,
         enabled: bool = True,
+        limits: RateLimits | None = None,
     ) -> None:
-        _check_settings(api_key, port, sock, source_ip)
+        _check_address(port, sock)
         ChargerFleet.__init__(self, seed)
+        Accounts.__init__(self, self._clock, api_key, limits, source_ip, enabled)
         Server.__init__(self, host, port, sock)
-        self.api_key = api_key
-        self.enabled = enabled
-        self.source_ip = source_ip
         self.faults = faults or Faults()
         self.lists = Lists()
         self._get_rng = random.Random(f"gets {seed}")
@@ -90,6 +95,7 @@ class ThorEmulator(ChargerFleet, Server):
             ]
         )
         self._start_chargers()
+        self._reset_limits()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -103,8 +109,8 @@ class ThorEmulator(ChargerFleet, Server):
 
         A number is a status with an empty body. A string is a Thor code: it gets its documented
         status and the body `{"message": code}`; an unknown code raises ValueError. A scripted
-        answer precedes every check and fault. The script of the chargebox precedes the common
-        script, and both precede `always`.
+        answer precedes every check, rate limit and fault, but its request takes tokens. The script
+        of the chargebox precedes the common script, and both precede `always`.
         """
         self._scripts[chargebox].extend([as_answer(answer) for answer in answers])
 
@@ -122,12 +128,13 @@ class ThorEmulator(ChargerFleet, Server):
         account_error = self._check_account(request)
         entry = LoggedRequest(command, account_error is None, asyncio.get_running_loop().time())
         self.ledger.requests.append(entry)
+        throttled = self._throttle(request, command.chargebox if command else None)
         scripted = self._next_scripted(command)
         fault = None if scripted else self.faults.pick(self._rng)
         await self._wait_latency(self._rng)
         domain_error = self._check_body(command) if command else REFUSALS["BadRequest"]
         refusal = account_error or domain_error
-        answer = scripted or _apply_fault(fault, refusal)
+        answer = scripted or throttled or _apply_fault(fault, refusal)
         if command and answer.effect and refusal is None:
             charge = self.charges[command.chargebox, command.connector]
             entry.effect = charge.transaction
@@ -145,15 +152,6 @@ class ThorEmulator(ChargerFleet, Server):
     async def _wait_latency(self, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(*self.faults.latency))
 
-    def _check_account(self, request: web.Request) -> ScriptedAnswer | None:
-        if request.headers.get("X-Api-Key") != self.api_key:
-            return REFUSALS["APIKeyNotFound"]
-        if not self.enabled:
-            return REFUSALS["RestAPINotEnabled"]
-        if self.source_ip not in (None, request.remote):
-            return REFUSALS["InvalidSourceIPAddr"]
-        return None
-
     def _check_body(self, body: StopBody | StartBody) -> ScriptedAnswer | None:
         if body.chargebox not in self.chargeboxes:
             return REFUSALS["ChargeboxNotFound"]
@@ -168,8 +166,10 @@ class ThorEmulator(ChargerFleet, Server):
 
     async def _handle_start(self, request: web.Request) -> web.Response:
         body = await request.read()
+        throttled = self._throttle(request)
         await self._wait_latency(self._rng)
-        return _response(self._check_account(request) or self._start_remotely(body))
+        refusal = throttled or self._check_account(request)
+        return _response(refusal or self._start_remotely(body))
 
     def _start_remotely(self, body: bytes) -> ScriptedAnswer:
         command = decode(body, StartBody)
@@ -186,9 +186,10 @@ class ThorEmulator(ChargerFleet, Server):
             chargebox = request.query.get("chargebox", request.match_info.get("id"))
             entry = Read(path, chargebox, asyncio.get_running_loop().time())
             self.ledger.reads.append(entry)
+            throttled = self._throttle(request)
             await self._wait_latency(self._get_rng)
-            answer = self._check_account(request) or build_answer(request)
-            return _complete(request, entry, answer)
+            refusal = throttled or self._check_account(request)
+            return _complete(request, entry, refusal or build_answer(request))
 
         return handle
 
@@ -225,17 +226,11 @@ class ThorEmulator(ChargerFleet, Server):
         }
 
 
-def _check_settings(
-    api_key: str, port: int, sock: socket.socket | None, source_ip: str | None
-) -> None:
-    if not api_key or not all("!" <= character <= "~" for character in api_key):
-        raise ValueError(f"bad api_key {api_key!r}: give printable ASCII without blanks")
+def _check_address(port: int, sock: socket.socket | None) -> None:
     if not 0 <= port <= 65535:
         raise ValueError(f"bad port {port}: give 0 to 65535; 0 is any free port")
     if sock is not None and port:
         raise ValueError(f"port {port} and sock exclude each other: bind sock to the port instead")
-    if source_ip is not None:
-        ipaddress.ip_address(source_ip)
 
 
 def _apply_fault(fault: ScriptedAnswer | None, refusal: ScriptedAnswer | None) -> ScriptedAnswer:

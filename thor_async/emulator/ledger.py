@@ -98,6 +98,16 @@ class Ledger:
         """The requests that relayed a stop to a chargebox. `effect` is its transaction."""
         return [request for request in self.requests if request.effect is not None]
 
+    @property
+    def throttled(self) -> list[LoggedRequest]:
+        """The stop requests of `requests` that were answered 429."""
+        return [request for request in self.requests if request.status == 429]
+
+    @property
+    def throttled_reads(self) -> list[Read]:
+        """The GETs of `reads` that were answered 429."""
+        return [read for read in self.reads if read.status == 429]
+
     def overclaims(self, outcomes: Iterable[StopOutcome]) -> list[StopOutcome]:
         """Returns the outcomes whose verdict is better than the truth; none for an honest client.
 

@@ -17,7 +17,7 @@ from ..output.console import print_error
 def run(args: argparse.Namespace) -> int:
     """Runs the emulator until Ctrl-C."""
     commands = [] if args.fleet is None else list(read_command_file(args.fleet))
-    emulator = make_emulator(commands, port=args.port)
+    emulator = make_emulator(commands, port=args.port, rate=args.rate, retry_after=args.retry_after)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(emulator))
     return 0
