@@ -41,6 +41,14 @@ properties = settings(deadline=None, derandomize=True, max_examples=200)
 
 NEVER_BEGUN = ("timeout", "closed", "gave_up", "expired", "not_running", "pin")
 REASONS = ("connect", "dns", "tls", *NEVER_BEGUN)
+
+
+def quota() -> TooManyRequests:
+    error = TooManyRequests(status=429)
+    error.is_quota = True
+    return error
+
+
 ENDS: dict[str, Callable[[], ThorError | None]] = {
     "200": lambda: None,
     "500": lambda: InternalServerError(status=500, code="InternalServerError"),
@@ -58,12 +66,6 @@ ENDS: dict[str, Callable[[], ThorError | None]] = {
     **{reason: lambda reason=reason: NotSentError(reason=reason) for reason in REASONS},  # type: ignore[misc]
 }
 EVERYTHING: dict[str, Any] = {"retry_not_sent": True, "retry_throttled": True}
-
-
-def quota() -> TooManyRequests:
-    error = TooManyRequests(status=429)
-    error.is_quota = True
-    return error
 
 
 class Script(RetryingRequest, kw_only=True):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 _BETA = 0.9
 _GROWTH, _CYCLE_AT_1, _CYCLE_EXPONENT = 0.5, 13.0, 0.25
-_FIRST_SHARE = 0.7
+_FIRST_SHARE, _UNMEASURED = 0.7, 0.5
 _LOWEST = 0.1
 _LONG_ENOUGH, _ENOUGH = 1.0, 8
 _MARGIN = 2
@@ -20,15 +20,20 @@ _REMEMBERED = 4096
 class _Estimate(NamedTuple):
     """What one 429 taught: `limit` is the measured rate, from which the rate was lowered.
 
-    It was lowered at `at`, and is back at the limit `plateau` seconds later. The measurement goes
-    on from `since`, when `counted` answers had been accepted.
+    It was lowered at `at`, and is back at the limit `plateau` seconds later. In `cycle` seconds it
+    is half above it. The measurement goes on from `since`, when `counted` answers had been
+    accepted. Before `settled` the answers still come that were in flight at the first 429; then
+    the limit is `share` of what was accepted in the last second.
     """
 
     limit: float
     at: float
     plateau: float
+    cycle: float
     since: float
     counted: int
+    settled: float = -1.0
+    share: float = 1.0
 
 
 class RateEstimator:
@@ -55,7 +60,7 @@ class RateEstimator:
         self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._suspects: set[str] = set()
         self._self_limited: dict[str, None] = {}
-        self._estimate = _Estimate(0.0, -1.0, 0.0, 0.0, 0)
+        self._estimate = _Estimate(0.0, -1.0, 0.0, 1.0, 0.0, 0)
         self._undo: _Estimate | None = None
         self._counted = 0
         self._throttled_at = 0.0
@@ -131,38 +136,51 @@ class RateEstimator:
         if begun <= estimate.at:
             return
         elapsed, accepted = now - estimate.since, self._counted - estimate.counted
-        since, counted = now, self._counted
         if self.rate is None:
-            last = self._accepted_in_last_second(now)
-            limit = max(last, 1.0) * (_FIRST_SHARE if self.is_flooded else 1.0)
-            rate = limit
+            self._set_first(now, now + (now - begun), _FIRST_SHARE if self.is_flooded else 1.0)
         elif elapsed >= _LONG_ENOUGH and accepted >= _ENOUGH:
-            limit = rate = min(accepted / elapsed, self.rate)
+            limit = max(min(accepted / elapsed, self.rate), _LOWEST)
+            self._set(limit, limit, _Estimate(limit, now, 0.0, _cycle(limit), now, self._counted))
         else:
             # Too little for a measurement, but the limit is hardly above this.
             limit = min(estimate.limit, (accepted + _MARGIN) / max(elapsed, 1e-3))
-            rate = min(self.rate, limit)
-            since, counted = estimate.since, estimate.counted
-        limit = max(limit, _LOWEST)
-        self.rate = max(rate * _BETA, _LOWEST)
+            limit = max(limit, _LOWEST)
+            cycle = _cycle(limit) * (estimate.cycle / _cycle(estimate.limit))
+            lowered = estimate._replace(limit=limit, at=now, cycle=cycle, settled=-1.0)
+            self._set(min(self.rate, limit), limit, lowered)
         self._undo = None
         if self.is_flooded:
             self._recent.clear()
             self._suspects.clear()
-        plateau = _cycle(limit) * (max(0.0, 1 - self.rate / limit) / _GROWTH) ** (1 / 3)
-        self._estimate = _Estimate(limit, now, plateau, since, counted)
+
+    def _set_first(self, now: float, settled: float, share: float) -> None:
+        """Sets the first limit: that of a burst, and so only a guess, to be left sooner."""
+        limit = max(share * self._accepted_in_last_second(now), _LOWEST)
+        cycle = _cycle(limit) * _UNMEASURED
+        first = _Estimate(limit, now, 0.0, cycle, now, self._counted, settled, share)
+        self._set(limit, limit, first)
+
+    def _set(self, rate: float, limit: float, estimate: _Estimate) -> None:
+        self.rate = max(rate * _BETA, _LOWEST)
+        gap = max(0.0, 1 - self.rate / limit)
+        self._estimate = estimate._replace(plateau=estimate.cycle * math.cbrt(gap / _GROWTH))
 
     def _grow(self, now: float) -> None:
         estimate = self._estimate
+        if now < estimate.settled:
+            self._set_first(now, estimate.settled, estimate.share)
+            return
         if now - self._throttled_at > _FORGOTTEN_AFTER:
             self.rate = None
             return
-        beyond = (now - estimate.at - estimate.plateau) / _cycle(estimate.limit)
+        beyond = (now - estimate.at - estimate.plateau) / estimate.cycle
         rate = max(estimate.limit * (1 + _GROWTH * beyond**3), _LOWEST)
         self.rate = min(rate, max(estimate.limit, 2.0 * self._accepted_in_last_second(now)))
         if self.rate >= 2 * estimate.limit:
             # From here as from a limit, so that it goes on as quickly.
-            self._estimate = estimate._replace(limit=2 * estimate.limit, at=now, plateau=0.0)
+            limit = 2 * estimate.limit
+            cycle = estimate.cycle * _cycle(limit) / _cycle(estimate.limit)
+            self._estimate = estimate._replace(limit=limit, at=now, plateau=0.0, cycle=cycle)
 
     def _accepted_in_last_second(self, now: float) -> int:
         times = self._times
