@@ -121,6 +121,8 @@ class Pace:
         self._next = max(self._next, until)
 
     def _update(self) -> None:
+        if not self.is_limited:
+            self._next = max(self._next, self._loop.time())
         self.is_limited = self.rate < math.inf
         if not self.is_limited:
             while wake_first(self._urgent, result=True) or wake_first(self._others, result=True):

@@ -10,9 +10,11 @@ _BETA = 0.9
 _GROWTH, _CYCLE_AT_1, _CYCLE_EXPONENT = 0.5, 13.0, 0.25
 _FIRST_SHARE, _UNMEASURED = 0.7, 0.5
 _LOWEST = 0.1
+_LEAST, _LEAST_IN_FLOOD = 0.7, 0.3
 _LONG_ENOUGH, _ENOUGH = 1.0, 8
 _MARGIN = 2
 _RECENT = 16
+_TENTATIVE, _TENTATIVE_SLOTS, _MOST_SUSPECTS = 1.0, 3.0, 1000
 _FORGOTTEN_AFTER = 60.0
 _REMEMBERED = 4096
 
@@ -43,11 +45,11 @@ class RateEstimator:
     measures the limit, and lowers the rate to 0.9 of it. Then the rate grows as in CUBIC
     (RFC 9438): quickly back to the limit, then slowly beyond it, to twice what is accepted.
 
-    One chargebox may be throttled by a limit of its own. It is known by a second 429 while the
-    answers of others are accepted; then what its first one lowered is taken back.
+    One chargebox may be throttled by a limit of its own. It is known by a second 429, while
+    requests about others are accepted. Then what its first one lowered is taken back.
 
-    `rate` is None while no limit is known. `retries` says that throttled requests go again: without
-    that there may be no second answer to wait for.
+    `rate` is None while no limit is known. `retries` says that throttled requests go again at once,
+    so that the second answer is worth waiting for.
     """
 
     MANY = 6
@@ -58,10 +60,10 @@ class RateEstimator:
         self._retries = retries
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
         self._recent: deque[bool] = deque(maxlen=_RECENT)
-        self._suspects: set[str] = set()
+        self._suspects: dict[str, int] = {}
         self._self_limited: dict[str, None] = {}
         self._estimate = _Estimate(0.0, -1.0, 0.0, 1.0, 0.0, 0)
-        self._undo: _Estimate | None = None
+        self._undo: tuple[float | None, _Estimate] | None = None
         self._counted = 0
         self._throttled_at = 0.0
 
@@ -89,9 +91,9 @@ class RateEstimator:
         self._self_limited.pop(subject, None)
         if subject in self._suspects:
             self._suspects.clear()
-            self._undo = None
             if self.rate is None:
                 self._lower(now, now)
+            self._undo = None
         if self.rate is not None:
             self._grow(now)
 
@@ -101,34 +103,51 @@ class RateEstimator:
             # Those that were accepted before it were not counted one by one.
             recent = [False for at in list(self._times)[-_RECENT:] if at > self._throttled_at]
             self._recent.extend(recent)
+        is_second = bool(self._suspects) and now - self._throttled_at < _TENTATIVE
         self._throttled_at = now
         if subject in self._self_limited:
             return
-        if subject in self._suspects and not self.is_flooded:
+        others = self._counted - self._suspects.get(subject, self._counted)
+        if others and not self.is_flooded:
             self._record_self_limited(now, subject)
             return
         self._recent.append(True)
-        if self.is_flooded or not self._retries:
+        if self.is_flooded or (self.rate is None and not self._retries and is_second):
             self._lower(now, begun)
-            return
-        if self.rate is not None and self._undo is None and begun > self._estimate.at:
-            before = self._estimate
-            self._lower(now, begun)
-            self._undo = before
-        self._suspects.add(subject)
+        elif begun > self._estimate.at:
+            self._suspect(now, begun, subject)
 
     def skip(self, seconds: float) -> None:
-        """Leaves out of the measurement a time in which nothing was to be sent."""
-        self._estimate = self._estimate._replace(since=self._estimate.since + seconds)
+        """Leaves out of measurement and growth a time in which nothing was to be sent."""
+        since, at = self._estimate.since + seconds, self._estimate.at + seconds
+        self._estimate = self._estimate._replace(since=since, at=at)
+
+    def _suspect(self, now: float, begun: float, subject: str) -> None:
+        """Lowers the rate until it is known that the limit of this chargebox alone was met."""
+        if self.rate is not None and not self._is_tentative(now):
+            undo = self.rate, self._estimate
+            self._lower(now, begun)
+            self._undo = undo
+        if len(self._suspects) == _MOST_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
+        self._suspects[subject] = self._counted
+
+    def _is_tentative(self, now: float) -> bool:
+        """Whether it may soon be known what the last 429 meant."""
+        if self._undo is None:
+            return False
+        return now - self._estimate.at < max(_TENTATIVE, _TENTATIVE_SLOTS / (self.rate or math.inf))
 
     def _record_self_limited(self, now: float, subject: str) -> None:
-        self._suspects.discard(subject)
+        del self._suspects[subject]
         self._self_limited[subject] = None
         if len(self._self_limited) > _REMEMBERED:
             del self._self_limited[next(iter(self._self_limited))]
         if self._undo is not None and not self._suspects:
-            self._estimate, self._undo = self._undo, None
-            self._grow(now)
+            self.rate, self._estimate = self._undo
+            self._undo = None
+            if self.rate is not None:
+                self._grow(now)
 
     def _lower(self, now: float, begun: float) -> None:
         """Lowers the rate, once for all requests that began before that."""
@@ -139,7 +158,9 @@ class RateEstimator:
         if self.rate is None:
             self._set_first(now, now + (now - begun), _FIRST_SHARE if self.is_flooded else 1.0)
         elif elapsed >= _LONG_ENOUGH and accepted >= _ENOUGH:
-            limit = max(min(accepted / elapsed, self.rate), _LOWEST)
+            # Not far below the rate: the measurement may have seen it lowered for no reason.
+            least = self.rate * (_LEAST_IN_FLOOD if self.is_flooded else _LEAST)
+            limit = max(min(accepted / elapsed, self.rate), least, _LOWEST)
             self._set(limit, limit, _Estimate(limit, now, 0.0, _cycle(limit), now, self._counted))
         else:
             # Too little for a measurement, but the limit is hardly above this.
@@ -158,7 +179,8 @@ class RateEstimator:
         limit = max(share * self._accepted_in_last_second(now), _LOWEST)
         cycle = _cycle(limit) * _UNMEASURED
         first = _Estimate(limit, now, 0.0, cycle, now, self._counted, settled, share)
-        self._set(limit, limit, first)
+        # One 429 among many that were accepted says too little to be slower than now.
+        self._set(limit if share < 1 else limit / _BETA, limit, first)
 
     def _set(self, rate: float, limit: float, estimate: _Estimate) -> None:
         self.rate = max(rate * _BETA, _LOWEST)
