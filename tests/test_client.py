@@ -53,7 +53,7 @@ async def run_use(name: str, thor: ThorClient, command: StopCharge) -> None:
 
 def test_every_public_call_is_tested_here() -> None:
     methods = {name for name in dir(ThorClient) if not name.startswith("_")}
-    assert methods - USES.keys() == {"aclose"}
+    assert methods - USES.keys() == {"aclose", "with_options"}
 
 
 # Before, after and elsewhere: a RuntimeError that names the cure, and nothing is sent.

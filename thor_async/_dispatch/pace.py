@@ -80,9 +80,10 @@ class Pace:
     def begin(self) -> None:
         """The request that has the turn begins: the next one is due a slot later."""
         now, slot = self._loop.time(), 1 / self.rate
-        if self._estimator.rate is not None and now - self._next > _IDLE:
-            self._estimator.skip(now - self._next)
-        self._next = max(self._next, now - max(slot, _LATE)) + slot
+        late = now - self._next
+        if self._estimator.rate is not None and late > _IDLE:
+            self._estimator.skip(late)
+        self._next = slot + (self._next if late <= max(slot, _LATE) else now)
         self.release_turn()
 
     def release_turn(self) -> None:

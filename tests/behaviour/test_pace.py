@@ -1,0 +1,290 @@
+"""What a limit of requests a second does to a batch, from end to end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests import virtual_time
+from tests.fake_transport import OK, FakeTransport, fleet, thor_says
+from thor_async import (
+    NotSentError,
+    RejectedError,
+    RetryPolicy,
+    StopCharge,
+    StopOutcome,
+    ThorClient,
+    TooManyRequests,
+    Verdict,
+)
+from thor_async._protocol.http_messages import Answer
+from thor_async.emulator import RateLimits, ThorEmulator
+
+THROTTLED = thor_says("TooManyRequests", 429)
+QUOTA = thor_says("Limit Exceeded", 429)
+OUTLASTS = RetryPolicy(retry_throttled=True)
+
+
+class Account:
+    """A Thor whose account has a token bucket, which starts full."""
+
+    def __init__(self, rate: float, burst: float, latency: float = 0.05) -> None:
+        self.rate, self.burst, self._tokens, self._at = rate, burst, burst, 0.0
+        self.answers: Counter[int] = Counter()
+        self.thor = FakeTransport(self.reply, latency)
+
+    def reply(self, command: StopCharge, now: float) -> Answer:
+        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        answer = OK if self._tokens >= 1 else THROTTLED
+        self._tokens -= answer is OK
+        self.answers[answer.status] += 1
+        return answer
+
+    def run(self, *batches: int, retry: RetryPolicy = OUTLASTS, **settings: Any) -> Run:
+        """Stops so many charges with a client for each batch, at the same time."""
+
+        async def stop(count: int) -> tuple[list[StopOutcome], float]:
+            async with self.thor.client(retry=retry, **settings) as client:
+                outcomes = await client.stop_many(fleet(count))
+                return outcomes, asyncio.get_running_loop().time()
+
+        async def main() -> Run:
+            ends = await asyncio.gather(*(stop(count) for count in batches))
+            return Run([outcome for many, _ in ends for outcome in many], [end for _, end in ends])
+
+        with self.thor.installed():
+            return virtual_time.run(main)
+
+    @property
+    def throttled(self) -> float:
+        return self.answers[429] / self.answers.total()
+
+
+class Run:
+    def __init__(self, outcomes: list[StopOutcome], ends: list[float]) -> None:
+        self.outcomes, self.ends = outcomes, ends
+        self.relayed = sum(outcome.verdict is Verdict.RELAYED for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "latency"), [(5, 5, 0.05), (20, 200, 0.05), (50, 50, 0.3), (100, 400, 0.05)]
+)
+def test_a_batch_finds_the_pace_and_loses_nothing(
+    rate: float, burst: float, latency: float
+) -> None:
+    account = Account(rate, burst, latency)
+    run = account.run(2000)
+    assert run.relayed == 2000
+    assert run.ends[0] <= (2000 - burst) / rate * 1.05
+    assert account.throttled <= (0.1 if rate == 5 else 0.035)
+
+
+def test_several_clients_share_an_account() -> None:
+    account = Account(50, 50)
+    run = account.run(1000, 1000, 1000, 1000)
+    assert run.relayed == 4000
+    assert max(run.ends) <= (4000 - 50) / 50 * 1.15
+    assert max(run.ends) / min(run.ends) <= 1.6
+    assert account.throttled <= 0.12
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.3])
+def test_without_retries_only_what_met_the_limit_is_lost(latency: float) -> None:
+    account = Account(50, 50, latency)
+    run = account.run(2000, retry=RetryPolicy())
+    assert run.relayed >= 0.95 * 2000
+    lost = [outcome for outcome in run.outcomes if outcome.error is not None]
+    assert all(type(outcome.error) is TooManyRequests for outcome in lost)
+    assert all((outcome.next_step, outcome.attempts) == ("resend", 1) for outcome in lost)
+
+
+def test_below_a_known_limit_there_is_no_429() -> None:
+    account = Account(50, 50)
+    run = account.run(2000, max_rate=47.5)
+    assert run.relayed == 2000
+    assert account.answers[429] == 0
+    assert run.ends[0] == pytest.approx(2000 / 47.5, rel=0.01)
+
+
+def test_a_single_stop_goes_before_a_paced_batch() -> None:
+    account = Account(1e9, 1e9)
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        async with (
+            account.thor.client(max_rate=10.0) as client,
+            client.stop_stream(fleet(1000)) as stream,
+        ):
+            async for outcome in stream:
+                if outcome.index == 20:
+                    break
+            began = loop.time()
+            await client.stop_charge(StopCharge("urgent", 1, "tag"))
+            return loop.time() - began
+
+    with account.thor.installed():
+        assert virtual_time.run(main) <= 0.1 + 0.05
+
+
+def test_a_paced_command_of_a_batch_is_sent_past_its_timeout() -> None:
+    account = Account(1e9, 1e9)
+    run = account.run(200, max_rate=1.0, timeout=5.0)
+    assert run.relayed == 200
+    assert run.ends[0] == pytest.approx(199, abs=1)
+
+
+def test_a_single_call_waits_for_the_pace_no_longer_than_its_timeout() -> None:
+    account = Account(1e9, 1e9)
+
+    async def main() -> None:
+        async with account.thor.client(max_rate=0.1, timeout=5.0) as client:
+            await client.stop_charge(StopCharge("first", 1, "tag"))
+            with pytest.raises(NotSentError) as caught:
+                await client.stop_charge(StopCharge("second", 1, "tag"))
+            assert caught.value.reason == "timeout"
+            assert asyncio.get_running_loop().time() == pytest.approx(5.05, abs=0.1)
+
+    with account.thor.installed():
+        virtual_time.run(main)
+
+
+def test_a_single_call_ends_with_the_429_at_its_timeout() -> None:
+    thor = FakeTransport(lambda *_: THROTTLED, 0.05)
+
+    async def main() -> None:
+        async with thor.client(retry=OUTLASTS, timeout=20.0) as client:
+            with pytest.raises(TooManyRequests) as caught:
+                await client.stop_charge(StopCharge("box", 1, "tag"))
+            assert caught.value.attempts >= 3
+            assert not caught.value.maybe_applied
+            assert 10 < asyncio.get_running_loop().time() <= 20
+
+    with thor.installed():
+        virtual_time.run(main)
+
+
+@pytest.mark.parametrize("is_retried", [True, False])
+def test_a_chargebox_that_is_always_throttled_ends_and_holds_no_other(is_retried: bool) -> None:
+    def reply(command: StopCharge, now: float) -> Answer:
+        return THROTTLED if command.chargebox == "box-7" else OK
+
+    thor = FakeTransport(reply, 0.05)
+    free = FakeTransport(lambda *_: OK, 0.05)
+    ends: dict[FakeTransport, list[float]] = {thor: [], free: []}
+    policy = RetryPolicy(retry_throttled=is_retried, random=random.Random(1).uniform)
+    commands = [StopCharge(f"box-{n % 100}", 1, "tag", n + 1) for n in range(2000)]
+
+    for each, times in ends.items():
+
+        async def main(each: FakeTransport = each, times: list[float] = times) -> None:
+            async with (
+                each.client(retry=policy) as client,
+                client.stop_stream(commands) as stream,
+            ):
+                async for outcome in stream:
+                    if outcome.error is None:
+                        times.append(asyncio.get_running_loop().time())
+                    else:
+                        assert outcome.next_step == "resend"
+
+        with each.installed():
+            virtual_time.run(main)
+    assert len(ends[thor]) == 1980
+    # Without its twenty commands, the others would have been done a little earlier.
+    assert ends[thor][-1] <= ends[free][-1] * 1.05
+
+
+@pytest.mark.parametrize("is_retried", [True, False])
+def test_a_spent_quota_ends_a_batch_at_once(is_retried: bool) -> None:
+    thor = FakeTransport(lambda *_: QUOTA, 0.05)
+
+    async def main() -> list[StopOutcome]:
+        async with thor.client(retry=RetryPolicy(retry_throttled=is_retried)) as client:
+            return await client.stop_many(fleet(1000))
+
+    with thor.installed():
+        outcomes = virtual_time.run(main)
+    assert len(thor.requests) <= 32
+    assert {outcome.next_step for outcome in outcomes} == {"resend"}
+    unsent = [outcome.error for outcome in outcomes if outcome.verdict is Verdict.NOT_SENT]
+    assert len(unsent) >= 968
+    assert all(isinstance(error, NotSentError) and error.reason == "gave_up" for error in unsent)
+    assert all("Limit Exceeded" in str(error) for error in unsent)
+
+
+async def test_a_spent_quota_is_not_asked_again() -> None:
+    thor = FakeTransport(lambda *_: QUOTA)
+    with thor.installed():
+        async with thor.client(retry=OUTLASTS) as client:
+            with pytest.raises(TooManyRequests) as caught:
+                await client.stop_charge(StopCharge("box", 1, "tag"))
+    assert caught.value.is_quota
+    assert len(thor.requests) == 1
+
+
+def test_a_429_is_no_outage() -> None:
+    thor = FakeTransport(lambda *_: Answer(429, b"Too Many Requests"), 0.01)
+
+    async def main() -> list[StopOutcome]:
+        async with thor.client() as client:
+            return await client.stop_many(fleet(200), give_up_after=0)
+
+    with thor.installed():
+        outcomes = virtual_time.run(main)
+    assert {type(outcome.error) for outcome in outcomes} == {TooManyRequests}
+
+
+def test_a_500_before_a_429_may_still_have_worked() -> None:
+    answers = iter([Answer(500), THROTTLED, THROTTLED, thor_says("NotInTransaction", 400)])
+    thor = FakeTransport(lambda *_: next(answers))
+
+    async def main() -> None:
+        async with thor.client(retry=OUTLASTS) as client:
+            with pytest.raises(RejectedError) as caught:
+                await client.stop_charge(StopCharge("box", 1, "tag", 7))
+            assert caught.value.maybe_applied
+            assert caught.value.attempts == 4
+
+    with thor.installed():
+        virtual_time.run(main)
+
+
+def test_leaving_a_paced_batch_leaves_nothing_behind() -> None:
+    account = Account(20, 20)
+
+    async def main() -> None:
+        async with account.thor.client(retry=OUTLASTS) as client:
+            async with client.stop_stream(fleet(1000)) as stream:
+                async for outcome in stream:
+                    if outcome.index > 100:
+                        break
+            task = asyncio.ensure_future(client.stop_many(fleet(1000)))
+            await asyncio.sleep(3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # The turn that one of them had is free again.
+            await client.stop_charge(StopCharge("box", 1, "tag"))
+
+    with account.thor.installed():
+        virtual_time.run(main)
+
+
+@pytest.mark.parametrize(("rate", "burst", "count"), [(100, 20, 120), (200, 50, 250)])
+async def test_over_real_sockets_all_are_stopped_with_few_429s(
+    rate: float, burst: int, count: int
+) -> None:
+    async with ThorEmulator(limits=RateLimits(rate=rate, burst=burst)) as emulator:
+        for command in fleet(count):
+            emulator.start_charge(command.chargebox, 1, "tag", command.transaction)
+        key = emulator.api_key
+        async with ThorClient(key, base_url=emulator.base_url, retry=OUTLASTS) as client:
+            outcomes = await client.stop_many(fleet(count))
+        throttled = len(emulator.ledger.throttled)
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.RELAYED}
+    assert throttled <= 60
