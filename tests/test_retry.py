@@ -388,6 +388,16 @@ def test_a_budget_is_exact_and_stays_within_0_and_100(steps: list[str], full: bo
         assert budget.tokens == float(tokens)
 
 
+@pytest.mark.parametrize(("fifths", "is_paid"), [(5, True), (4, False)])
+async def test_an_error_says_when_its_retry_was_not_paid_for(
+    fifths: int, is_paid: bool, rests: Rests
+) -> None:
+    call = script("503:2 404 404", rests.policy(), spent(fifths))
+    tries = await call.run()
+    says_so = "not tried again: the retry budget is spent" in str(tries.error)
+    assert (tries.attempts, says_so) == ((2, False) if is_paid else (1, True))
+
+
 async def test_two_calls_share_a_budget(rests: Rests) -> None:
     budget = spent(15)
     first = script("500 500 500", rests.policy(), budget)

@@ -52,6 +52,10 @@ class ThorError(Exception):
         """Whether Thor itself answered: the answer has a code that Thor documents."""
         return self.code in CODES
 
+    def explain(self, more: str) -> None:
+        """Adds to the message what happened after the answer."""
+        self.message = f"{self.message}; {more}"
+
     def __str__(self) -> str:
         if self.command is None:
             return self.message

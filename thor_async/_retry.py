@@ -141,7 +141,13 @@ def retry_loop(policy: RetryPolicy, budget: RetryBudget, attempts: RetriedReques
 
     def must_stop(state: RetryCallState) -> bool:
         is_spent = state.attempt_number >= policy.max_attempts
-        return is_spent or state.upcoming_sleep >= attempts.time_left() or not budget.take()
+        if is_spent or state.upcoming_sleep >= attempts.time_left():
+            return True
+        if budget.take():
+            return False
+        if attempts.error is not None:
+            attempts.error.explain("not tried again: the retry budget is spent")
+        return True
 
     return AsyncRetrying(
         sleep=attempts.backoff,

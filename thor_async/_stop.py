@@ -9,7 +9,14 @@ import msgspec
 
 from ._config import ApiKey, MaskedKey, check_command
 from ._dispatch.dispatcher import Dispatcher
-from ._errors import IndeterminateError, NotSentError, ResponseTimeout, ThorError, Verdict
+from ._errors import (
+    IndeterminateError,
+    NotSentError,
+    ResponseTimeout,
+    ThorError,
+    TooManyRequests,
+    Verdict,
+)
 from ._models import StopCharge, StopOutcome
 from ._protocol.http_messages import Answer, Request
 from ._protocol.stop import build_stop_request, parse_stop_answer
@@ -136,10 +143,12 @@ class RetryingRequest(msgspec.Struct, eq=False):
             self.restore_time()
             wait = policy.throttled_delay(throttled, self.error)
             if wait >= self.time_left():
-                return
+                break
             await self.backoff(wait)
             if not await self.attempt():
-                return
+                break
+        if throttled and isinstance(self.error, TooManyRequests):
+            self.error.explain(f"sent {throttled} times at the pace that Thor allows")
 
     def restore_time(self) -> None:
         """Gives back the time of a throttled try, if it met the limit of the account in a batch."""

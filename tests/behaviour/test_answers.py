@@ -228,7 +228,7 @@ async def test_a_429_is_waited_for_and_retried_by_request(
     thor.add_answers("429:7 429 200")
     outcome = await stop(command, rests, retry_throttled=True)
     assert (outcome.verdict, outcome.attempts, outcome.maybe_applied) == ("relayed", 3, False)
-    assert rests.waits == [7.0, 1.0]
+    assert rests.waits == [7.0, 0.5]
 
 
 @pytest.mark.parametrize("status", [500, 503, 599])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -162,6 +163,7 @@ def test_a_single_call_ends_with_the_429_at_its_timeout() -> None:
                 await client.stop_charge(StopCharge("box", 1, "tag"))
             assert caught.value.attempts >= 3
             assert not caught.value.maybe_applied
+            assert re.search(r"sent \d+ times at the pace that Thor allows", str(caught.value))
             assert 10 < asyncio.get_running_loop().time() <= 20
 
     with thor.installed():

@@ -215,3 +215,19 @@ def test_a_time_in_which_nothing_was_to_be_sent_is_not_measured() -> None:
         estimators.append(estimator)
     first, second = (estimator.limit for estimator in estimators)
     assert first == pytest.approx(second)
+
+
+def test_one_429_in_little_traffic_is_no_limit() -> None:
+    """Another client on the account may have met it. A batch that begins then must not be slow."""
+    estimator = RateEstimator(retries=True)
+    estimator.record_accepted(1.0, "other")
+    estimator.record_throttled(1.1, 1.05, "box")
+    estimator.record_accepted(1.2, "box")
+    assert estimator.rate is None
+
+
+def test_a_flood_at_the_very_begin_is_a_limit() -> None:
+    estimator = RateEstimator(retries=True)
+    for number in range(6):
+        estimator.record_throttled(1.1, 1.0, f"box-{number}")
+    assert estimator.limit == 1.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 _BETA = 0.9
 _GROWTH, _CYCLE_AT_1, _CYCLE_EXPONENT = 0.5, 13.0, 0.25
 _FIRST_SHARE, _UNMEASURED = 0.7, 0.5
-_LOWEST = 0.1
+_LOWEST, _LOWEST_FIRST = 0.1, 1.0
 _LEAST, _LEAST_IN_FLOOD = 0.7, 0.3
 _LONG_ENOUGH, _ENOUGH = 1.0, 8
 _MARGIN = 2
@@ -91,7 +91,7 @@ class RateEstimator:
         self._self_limited.pop(subject, None)
         if subject in self._suspects:
             self._suspects.clear()
-            if self.rate is None:
+            if self.rate is None and self._accepted_in_last_second(now) >= _ENOUGH:
                 self._lower(now, now)
             self._undo = None
         if self.rate is not None:
@@ -176,7 +176,7 @@ class RateEstimator:
 
     def _set_first(self, now: float, settled: float, share: float) -> None:
         """Sets the first limit: that of a burst, and so only a guess, to be left sooner."""
-        limit = max(share * self._accepted_in_last_second(now), _LOWEST)
+        limit = max(share * self._accepted_in_last_second(now), _LOWEST_FIRST)
         cycle = _cycle(limit) * _UNMEASURED
         first = _Estimate(limit, now, 0.0, cycle, now, self._counted, settled, share)
         # One 429 among many that were accepted says too little to be slower than now.
