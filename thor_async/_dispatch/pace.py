@@ -39,6 +39,7 @@ class Pace:
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._max_rate = math.inf if max_rate is None else max_rate
         self._estimator = RateEstimator(retries=retries)
         self._emit = emit
@@ -59,7 +60,7 @@ class Pace:
 
     def try_turn(self) -> bool:
         """Takes the turn if it is due and no request waits for it."""
-        is_due = not self._is_taken and self._loop.time() >= self._next
+        is_due = not self._is_taken and self._time() >= self._next
         if is_due and not self._urgent and not self._others:
             self._is_taken = True
             return True
@@ -79,7 +80,7 @@ class Pace:
 
     def begin(self) -> None:
         """The request that has the turn begins: the next one is due a slot later."""
-        now, slot = self._loop.time(), 1 / self.rate
+        now, slot = self._time(), 1 / self.rate
         late = now - self._next
         if self._estimator.rate is not None and late > _IDLE:
             self._estimator.skip(late)
@@ -93,20 +94,21 @@ class Pace:
 
     def record(self, error: ThorError | None, begun: float, subject: str) -> None:
         """Takes in the answer to a request about the chargebox `subject` that began at `begun`."""
-        if isinstance(error, TooManyRequests):
-            self._record_throttled(error, begun, subject)
-        elif error is None or error.status is not None:
+        if error is None or (error.status is not None and not isinstance(error, TooManyRequests)):
             self._throttled_in_a_row = 0
-            self._estimator.record_accepted(self._loop.time(), subject)
-            if self._estimator.rate is not None or self._told is not None:
+            estimator = self._estimator
+            estimator.record_accepted(self._time(), subject)
+            if estimator.rate is not None or self._told is not None:
                 self._update()
+        elif isinstance(error, TooManyRequests):
+            self._record_throttled(error, begun, subject)
 
     def is_self_limited(self, subject: str) -> bool:
         """Whether this chargebox is throttled by a limit of its own."""
         return self._estimator.is_self_limited(subject)
 
     def _record_throttled(self, error: TooManyRequests, begun: float, subject: str) -> None:
-        now, was_limited = self._loop.time(), self._estimator.rate is not None
+        now, was_limited = self._time(), self._estimator.rate is not None
         self._throttled_in_a_row += 1
         self._estimator.record_throttled(now, begun, subject)
         self._update()
@@ -123,7 +125,7 @@ class Pace:
 
     def _update(self) -> None:
         if not self.is_limited:
-            self._next = max(self._next, self._loop.time())
+            self._next = max(self._next, self._time())
         self.is_limited = self.rate < math.inf
         if not self.is_limited:
             while wake_first(self._urgent, result=True) or wake_first(self._others, result=True):
@@ -148,7 +150,7 @@ class Pace:
             self._timer = None
         if self._is_taken or not (self._urgent or self._others):
             return
-        if self._loop.time() < self._next:
+        if self._time() < self._next:
             self._timer = self._loop.call_at(self._next, self._schedule)
         else:
             self._is_taken = wake_first(self._urgent, result=True) or wake_first(
