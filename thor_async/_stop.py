@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,12 @@ from ._transport.http import Transport
 
 Parse = Callable[[Answer, tuple[str, ...], float], ThorError | None]
 """Parses an answer, given the secrets to keep out of its error, and the wall clock."""
+
+BeforeRetry = Callable[[float], Awaitable[Request | None]]
+"""Returns the request of all further tries by loop time `until`, or None to make no further try."""
+
+FindTransaction = Callable[[StopCharge, float], Awaitable[StopCharge | None]]
+"""Returns the command with its transaction by loop time `until`, or None if it is not known."""
 
 
 class RequestContext(msgspec.Struct, frozen=True):
@@ -37,6 +44,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     `attempts` counts the tries begun, `error` is that of the last one, None for a success.
     `maybe_applied` says that one of them may have worked. No try begins past
     epoch second `expires`. With `raises`, a key function that fails before the first try raises.
+    `before_retry` is asked once, before the first retry after a try that may have worked.
     """
 
     # A struct, and no closures: one is made for each stop, and the collector counts them.
@@ -50,6 +58,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     expires: float | None = None
     reporter: CallReporter | None = None
     raises: bool = True
+    before_retry: BeforeRetry | None = None
     attempts: int = 0
     error: ThorError | None = None
     maybe_applied: bool = False
@@ -108,9 +117,22 @@ class RetryingRequest(msgspec.Struct, eq=False):
         async for attempt in retry_loop(policy, self.context.budget, self):
             # The first try is tenacity's attempt 1: made bare, because tenacity costs 60 us.
             if not is_first:
-                may_go_on = await self.attempt() and policy.should_retry(self.error)
+                may_go_on = (
+                    (self.before_retry is None or await self._prepare_retry(self.before_retry))
+                    and await self.attempt()
+                    and policy.should_retry(self.error)
+                )
             is_first = False
             attempt.retry_state.set_result(may_go_on)
+
+    async def _prepare_retry(self, before_retry: BeforeRetry) -> bool:
+        """Returns whether another try may be made."""
+        if self.maybe_applied:
+            request = await before_retry(self.until)
+            if request is None:
+                return False
+            self.request, self.before_retry = request, None
+        return True
 
     def time_left(self) -> float:
         return self.until - self.dispatcher.time()
@@ -172,11 +194,15 @@ class StopOperation(msgspec.Struct, frozen=True):
         command: StopCharge,
         timeout: float,
         started: float | None = None,
+        *,
+        find_transaction: FindTransaction | None = None,
     ) -> StopOutcome:
         """Stops one charge, and returns its outcome `timeout` seconds from now at the latest.
 
-        `elapsed` counts from loop time `started`, which is now when None. Raises TypeError for
-        what is no command; of a single call also what its hooks raise, and CancelledError.
+        `elapsed` counts from loop time `started`, which is now when None. With `find_transaction`,
+        a command without a transaction that may have been applied is only sent again with the one
+        that is found. Raises TypeError for what is no command; of a single call also what its hooks
+        raise, and CancelledError.
         """
         if not isinstance(command, StopCharge):
             check_command(command, index)
@@ -196,6 +222,8 @@ class StopOperation(msgspec.Struct, frozen=True):
             reporter=reporter,
             raises=not dispatcher.is_batch,
         )
+        if find_transaction is not None and command.transaction is None:
+            request.before_retry = partial(self._pin_request, find_transaction, reporter)
         try:
             await request.attempt()
             if request.error is not None:
@@ -204,14 +232,24 @@ class StopOperation(msgspec.Struct, frozen=True):
             # Cancelled from outside, or a hook that raises: the outcome must still be known.
             request.interrupt(dispatcher.record_local_failure(failure))
             if not dispatcher.is_batch:
-                reporter.call_finished(_outcome(request, command, index, started))
+                reporter.call_finished(_outcome(request, reporter, started))
                 raise
         if request.error is not None:
             dispatcher.record_final(request.error, request.attempts)
-        outcome = _outcome(request, command, index, started)
+        outcome = _outcome(request, reporter, started)
         if reporter.emits_all or request.error is not None:
             reporter.call_finished(outcome)
         return outcome
+
+    async def _pin_request(
+        self, find_transaction: FindTransaction, reporter: CallReporter, until: float
+    ) -> Request | None:
+        """Pins the reporter's command, and returns its request; None if it cannot be pinned."""
+        pinned = await find_transaction(reporter.command, until)
+        if pinned is None:
+            return None
+        reporter.command = pinned
+        return build_stop_request(self.base_url, pinned)
 
     def report_unsent(
         self, command: StopCharge, index: int, error: NotSentError, elapsed: float = 0.0
@@ -226,15 +264,13 @@ class StopOperation(msgspec.Struct, frozen=True):
         return outcome
 
 
-def _outcome(
-    request: RetryingRequest, command: StopCharge, index: int, started: float
-) -> StopOutcome:
-    error = request.error
+def _outcome(request: RetryingRequest, reporter: CallReporter, started: float) -> StopOutcome:
+    command, error = reporter.command, request.error
     if error is not None:
         error.command = command
     return StopOutcome(
         command,
-        index,
+        reporter.index,
         Verdict.RELAYED if error is None else error.verdict,
         error,
         request.attempts,
