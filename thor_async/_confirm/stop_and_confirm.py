@@ -134,7 +134,8 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
     ) -> StopCharge | None:
         """Returns the command with the transaction that ran there as of then, if a list tells."""
         meant = msgspec.structs.replace(command, as_of=as_of)
-        find = self.resolver.find(meant, since)
+        # A proof that it is over would take 15 s, and no retry would follow either.
+        find = self.resolver.find(meant, since, proves_end=False)
         found = await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(find, until))
         if not isinstance(found, StopCharge):
             return None
