@@ -18,7 +18,16 @@ import pytest
 
 from tests import virtual_time
 from tests.confirm.test_stop_and_confirm import World, break_looks, world
-from thor_async import BatchGaveUp, RetryPolicy, ServerError, StopCharge, StopOutcome
+from thor_async import (
+    AttemptStarted,
+    BatchGaveUp,
+    CallFinished,
+    Event,
+    RetryPolicy,
+    ServerError,
+    StopCharge,
+    StopOutcome,
+)
 from thor_async.emulator import Behaviour, Faults, Lists, ScriptedAnswer
 
 Scene = Callable[[World], Awaitable[None]]
@@ -136,6 +145,23 @@ async def test_what_is_still_unknown_after_a_pinned_retry_can_be_sent_again(here
     assert outcome.error.command == outcome.command
     assert (outcome.command.transaction, outcome.attempts) == (charge.transaction, 3)
     assert (outcome.maybe_applied, outcome.next_step) == (True, "resend")
+
+
+def test_the_events_have_the_transaction_of_each_try() -> None:
+    events: list[Event] = []
+
+    @with_client(on_event=events.append)
+    async def scene(here: World) -> None:
+        charge, command = here.charge(known=False)
+        here.thor.script(500, chargebox="A")
+        await single(here, command)
+        numbers = [event.transaction for event in events if isinstance(event, AttemptStarted)]
+        assert numbers == [None, charge.transaction]
+        end = events[-1]
+        assert isinstance(end, CallFinished)
+        assert (end.transaction, end.attempts) == (charge.transaction, 2)
+
+    scene()
 
 
 @pytest.mark.parametrize("call", [single, streamed])
