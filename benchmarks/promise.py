@@ -8,9 +8,10 @@ that reaches a charge that its command does not mean; a result or a settlement t
 finished that still runs, or says more than is true; a command without a result.
 
 The first request of a fresh command without `transaction`, `as_of` and `pin` stops what runs there
-when it arrives: that is documented, and no violation. Such commands are sent with `max_attempts=1`,
-because a late retry of a 5xx could stop the next driver, which is documented too. All repeats of
-commands without a `transaction` have `as_of`, as a worker and a resumed file send them.
+when it arrives: that is documented, and no violation. The public calls send such commands with
+`max_attempts=1`, because a late retry of a 5xx could stop the next driver, which is documented too.
+The calls of the worker and of the command line retry them. All repeats of commands without a
+`transaction` have `as_of`, as a worker and a resumed file send them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ _BATCHES = (
     "singles",
 )
 _SINGLES = ("stop_charge", "stop_and_confirm", "ensure_stopped")
+_CLI_STREAMS = {"stop_stream": "_stop_stream", "stop_and_confirm_stream": "_confirm_stream"}
 
 
 class Order(msgspec.Struct, eq=False):
@@ -84,12 +86,14 @@ class Order(msgspec.Struct, eq=False):
 class Episode:
     """One account and everything that happens there, drawn from `seed`.
 
-    Without `with_as_of`, repeats are sent as the first time: this breaks the promise.
+    Without `with_as_of`, repeats are sent as the first time, and without `pins_retries`, retries of
+    worker and command line: this breaks the promise.
     """
 
-    def __init__(self, seed: int, *, with_as_of: bool = True) -> None:
+    def __init__(self, seed: int, *, with_as_of: bool = True, pins_retries: bool = True) -> None:
         self.seed = seed
         self.with_as_of = with_as_of
+        self.pins_retries = pins_retries
         self.rng = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.orders = 0
@@ -151,6 +155,7 @@ class Episode:
         with_more = repeats and self.rng.random() < 0.5
         return RetryPolicy(
             max_attempts=attempts,
+            initial_delay=self.rng.choice((0.5, 4.0)),
             retry_not_sent=with_more,
             retry_throttled=with_more,
             random=self.rng.uniform,
@@ -206,7 +211,8 @@ class Episode:
         is_bare = any(call.kind == "fresh" for call in calls)
         name = rng.choice(_BATCHES)
         pin = rng.random() < 0.3
-        if is_bare and not pin and not name.startswith("ensure"):
+        by_cli = name in _CLI_STREAMS and rng.random() < 0.5
+        if is_bare and not pin and not by_cli and not name.startswith("ensure"):
             client = clients.bare
         for order in orders:
             self.thor.note(order.place, transport.name, name, "pin" if pin else "")
@@ -247,8 +253,11 @@ class Episode:
                 options["within"] = rng.choice((5.0, 60.0, 300.0))
             if name != "ensure_stopped_stream":
                 options["pin"] = pin
+            if by_cli:
+                options = {"within": None, "pins_retries": self.pins_retries} | options
+            call_name = _CLI_STREAMS[name] if by_cli else name
             with contextlib.suppress(BatchGaveUp):
-                async with getattr(client, name)(source(), **options) as stream:
+                async with getattr(client, call_name)(source(), **options) as stream:
                     async for result in stream:
                         take(_outcome(result).index, result)
         return pulled
@@ -274,6 +283,18 @@ class Episode:
             return StopOutcome(
                 sent, 0, error.verdict, error, error.attempts, 0.0, error.maybe_applied
             )
+
+    async def _stop_as_worker(
+        self, client: ThorClient, name: str, command: StopCharge, pin: bool
+    ) -> Result:
+        options = {"pin": pin, "pins_retries": self.pins_retries}
+        if name == "ensure_stopped":
+            return await self._stop(client, name, command, pin)
+        self.counts[name] += 1
+        if name == "stop_charge":
+            return await client._stop_outcome(command, **options)
+        within = self.rng.choice((5.0, 60.0, 300.0))
+        return await client._confirm_outcome(command, within, **options)
 
     # A worker: processes that are killed, and messages that are delivered again
 
@@ -363,8 +384,6 @@ class Episode:
             clients.transport.calls[key] = call
             name = self.rng.choice(_SINGLES)
             pin = self.rng.random() < 0.3
-            is_bare = call.kind == "fresh" and not pin and name != "ensure_stopped"
-            client = clients.bare if is_bare else clients.client
             self.thor.note(
                 order.place,
                 clients.transport.name,
@@ -373,7 +392,7 @@ class Episode:
                 name,
                 "pin" if pin else "",
             )
-            result = await self._stop(client, name, command, pin)
+            result = await self._stop_as_worker(clients.client, name, command, pin)
         finally:
             process.busy.discard(key)
         self._check(order, call, result)
@@ -443,9 +462,9 @@ def _outcome(result: Result) -> StopOutcome:
     return result.outcome if isinstance(result, Confirmation) else result
 
 
-def run_episode(seed: int, *, with_as_of: bool = True) -> Episode:
+def run_episode(seed: int, **options: bool) -> Episode:
     """Runs one episode. Its `thor.violations` are empty unless a promise was broken."""
-    episode = Episode(seed, with_as_of=with_as_of)
+    episode = Episode(seed, **options)
     random.seed(seed)  # for the jitter of the client's poll
     with asyncio.Runner(loop_factory=virtual_time.new_loop) as runner:
         runner.run(episode.run())

@@ -116,13 +116,24 @@ class Place(msgspec.Struct, eq=False):
 
 
 class Call(msgspec.Struct, eq=False):
-    """The requests of one command in one run. `relayed` are the charges that they reached."""
+    """The requests of one command in one run. `relayed` are the charges that they reached.
+
+    `first` is the charge that ran when the first request came that could have an effect.
+    """
 
     kind: str
     meant: Charge | None
     transaction: int | None
     received: int = 0
+    first: Charge | None = None
+    has_first: bool = False
     relayed: list[Charge] = msgspec.field(default_factory=list)
+
+    def receive(self, current: Charge | None, *, may_have_effect: bool) -> None:
+        """Counts a request, which comes while `current` runs."""
+        self.received += 1
+        if may_have_effect and not self.has_first:
+            self.first, self.has_first = current, True
 
 
 class Thor:
@@ -291,7 +302,7 @@ class Thor:
         place = self.places[body["chargebox"], body["connector"]]
         transaction, charge = body.get("transaction"), place.current
         if call is not None:
-            call.received += 1
+            call.receive(charge, may_have_effect=True)
         if self.regime.account[0] <= self.loop.time() < self.regime.account[1]:
             answer = _ACCOUNT
         elif charge is None:
@@ -325,9 +336,9 @@ class Thor:
             self.violate(place, "a command with as_of was sent without a transaction")
         if call.kind == "fresh":
             # Documented: the first request of a fresh command stops what runs there now.
-            if call.relayed and call.relayed[0] is not charge:
+            if charge is not call.first:
                 self.violate(
-                    place, f"STOPPED TWO: {charge} after {call.relayed[0]}, by one command"
+                    place, f"STOPPED THE NEXT: {charge} by a retry, {call.first} ran at the first"
                 )
         elif charge is not call.meant:
             self.violate(place, f"STOPPED ANOTHER: {charge}, but {call.kind} means {call.meant}")
@@ -449,7 +460,8 @@ class Transport:
             answer: Answer | ThorError = thor.answer_stop(body, call, self.name)
         else:
             if call is not None:
-                call.received += 1
+                current = thor.places[body["chargebox"], body["connector"]].current
+                call.receive(current, may_have_effect=fault != 2)
             answer = rng.choice(_ERRORS)
         if fault in (4, 8):
             return  # the answer never comes

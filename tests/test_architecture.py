@@ -221,15 +221,17 @@ def test_nothing_is_left_to_a_finalizer(name: str) -> None:
     assert "__del__" not in defined
 
 
-INTERNAL_CALLS = {"_stop_outcome", "_confirm_outcome"}
-"""What `ThorClient` offers to the worker only."""
+INTERNAL_CALLS = {
+    "worker.handler": {"_stop_outcome", "_confirm_outcome"},
+    "cli.stop_results": {"_stop_stream", "_confirm_stream"},
+}
+"""What `ThorClient` offers to the worker and to the command line only."""
 
 
 @pytest.mark.parametrize("path", sorted(ALL), ids=module_name)
 def test_no_module_reaches_into_anothers_private_parts(path: Path) -> None:
     allowed = {"_asdict", "_replace"}  # of a NamedTuple
-    if module_name(path) == "worker.handler":
-        allowed |= INTERNAL_CALLS
+    allowed |= INTERNAL_CALLS.get(module_name(path), set())
     own = {node.name for node in ALL[path].body if isinstance(node, ast.ClassDef)} | {"self", "cls"}
     for node in ast.walk(ALL[path]):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):

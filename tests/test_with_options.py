@@ -127,7 +127,8 @@ async def test_a_block_of_its_own_ends_only_its_own_calls() -> None:
         async with transport.client() as thor:
             async with thor.with_options(api_key="other", attempt_timeout=0.1) as other:
                 hanging = asyncio.ensure_future(other.stop_many(fleet(3)))
-                await asyncio.sleep(0.01)
+                while transport.asked["other"] < 3:
+                    await asyncio.sleep(0)
             outcomes = await hanging
             assert {outcome.verdict for outcome in outcomes} == {Verdict.INDETERMINATE}
             with pytest.raises(RuntimeError, match="closed"):
@@ -142,7 +143,8 @@ async def test_closing_it_waits_for_no_other_call() -> None:
     with transport.installed():
         async with transport.client(attempt_timeout=5.0) as thor:
             hanging = asyncio.ensure_future(thor.stop_charge(COMMAND))
-            await asyncio.sleep(0.01)
+            while not transport.asked:
+                await asyncio.sleep(0)
             async with asyncio.timeout(1):
                 async with thor.with_options(api_key="other") as other:
                     await other.stop_charge(COMMAND)
@@ -157,7 +159,8 @@ async def test_closing_the_parent_ends_the_calls_of_all(is_kept: bool) -> None:
         async with transport.client(attempt_timeout=0.1) as thor:
             other = thor.with_options(api_key="other", attempt_timeout=60.0)
             hanging = asyncio.ensure_future(other.stop_many(fleet(100)))
-            await asyncio.sleep(0.01)
+            while transport.asked["other"] < 32:
+                await asyncio.sleep(0)
             if is_kept:
                 kept.append(other)
             del other

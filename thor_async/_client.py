@@ -237,7 +237,7 @@ class ThorClient:
         `ThorError` unless the stop is relayed: `RejectedError`, `NotSentError`, or
         `IndeterminateError`, when it may have worked.
         """
-        outcome = await self._stop_outcome(command, timeout, pin)
+        outcome = await self._stop_outcome(command, timeout, pin, pins_retries=False)
         if outcome.error is not None:
             raise outcome.error
         return outcome
@@ -301,10 +301,7 @@ class ThorClient:
         The outcomes of all commands that it pulled come first. `pin` is as for `stop_charge`, with
         one look for many commands.
         """
-        runtime = self._check_open()
-        _config.check_batch(commands, within, give_up_after)
-        dispatcher = runtime.make_batch_dispatcher(give_up_after)
-        return self._open_stream(runtime, commands, dispatcher, pin, within)
+        return self._stop_stream(commands, within, pin, give_up_after, pins_retries=False)
 
     async def stop_and_confirm(
         self, command: StopCharge, *, within: float = 60.0, pin: bool = False
@@ -319,7 +316,7 @@ class ThorClient:
         `stop_charge` does, except `NotInTransaction` and `WrongTransaction`: after these the charge
         is watched too, and so it is after a stop that may have been relayed.
         """
-        confirmation = await self._confirm_outcome(command, within, pin)
+        confirmation = await self._confirm_outcome(command, within, pin, pins_retries=False)
         outcome = confirmation.outcome
         if outcome.error is not None and not is_worth_watching(outcome):
             raise outcome.error
@@ -339,18 +336,7 @@ class ThorClient:
         Thor rejected, is `unconfirmed`; its `outcome` says why. While some are watched others are
         sent: up to 32 for each that may be in flight, in bounded memory.
         """
-        runtime = self._check_open()
-        _config.check_batch(commands, within, give_up_after)
-        run = partial(
-            runtime.make_confirm_operation(runtime.make_stop_operation()).confirm,
-            timeout=self._settings.timeout,
-            within=within,
-            pin=pin,
-        )
-        dispatcher = runtime.make_batch_dispatcher(give_up_after)
-        return OutcomeStream(
-            commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
-        )
+        return self._confirm_stream(commands, within, pin, give_up_after, pins_retries=False)
 
     async def ensure_stopped(self, command: StopCharge, *, within: float = 300.0) -> Confirmation:
         """Stops one charge, again if it must be, until it is proven to have stopped.
@@ -422,26 +408,75 @@ class ThorClient:
         return notification
 
     def _stop_outcome(
-        self, command: StopCharge, timeout: float | None = None, pin: bool = False
+        self,
+        command: StopCharge,
+        timeout: float | None = None,
+        pin: bool = False,
+        *,
+        pins_retries: bool = True,
     ) -> Awaitable[StopOutcome]:
-        """As `stop_charge`, but every outcome is returned. For the worker."""
+        """As `stop_charge`, but every outcome is returned. For the worker.
+
+        With `pins_retries`, no retry can stop a later charge, also without a transaction.
+        """
         runtime = self._check_open()
         seconds = (
             self._settings.timeout if timeout is None else _config.check_seconds("timeout", timeout)
         )
-        if pin or getattr(command, "as_of", None) is not None:
-            confirms = runtime.make_confirm_operation(runtime.stops)
+        if pin or pins_retries or getattr(command, "as_of", None) is not None:
+            confirms = runtime.make_confirm_operation(runtime.stops, pins_retries=pins_retries)
             return confirms.stop(runtime.dispatcher, 0, command, seconds, pin)
         return runtime.stops.run(runtime.dispatcher, 0, command, seconds)
 
     def _confirm_outcome(
-        self, command: StopCharge, within: float, pin: bool = False
+        self, command: StopCharge, within: float, pin: bool = False, *, pins_retries: bool = True
     ) -> Awaitable[Confirmation]:
         """As `stop_and_confirm`, but every outcome is returned. For the worker."""
         runtime = self._check_open()
         _config.check_seconds("within", within)
-        confirms = runtime.make_confirm_operation(runtime.stops)
+        confirms = runtime.make_confirm_operation(runtime.stops, pins_retries=pins_retries)
         return confirms.confirm(runtime.dispatcher, 0, command, self._settings.timeout, within, pin)
+
+    def _stop_stream(
+        self,
+        commands: Commands,
+        within: float | None,
+        pin: bool,
+        give_up_after: float | None = 60.0,
+        *,
+        pins_retries: bool = True,
+    ) -> StopStream:
+        """As `stop_stream`, with `pins_retries` as in `_stop_outcome`. For the command line."""
+        runtime = self._check_open()
+        _config.check_batch(commands, within, give_up_after)
+        dispatcher = runtime.make_batch_dispatcher(give_up_after)
+        return self._open_stream(
+            runtime, commands, dispatcher, pin, within, pins_retries=pins_retries
+        )
+
+    def _confirm_stream(
+        self,
+        commands: Commands,
+        within: float,
+        pin: bool,
+        give_up_after: float | None = 60.0,
+        *,
+        pins_retries: bool = True,
+    ) -> ConfirmationStream:
+        """As `stop_and_confirm_stream`, likewise."""
+        runtime = self._check_open()
+        _config.check_batch(commands, within, give_up_after)
+        stops = runtime.make_stop_operation()
+        run = partial(
+            runtime.make_confirm_operation(stops, pins_retries=pins_retries).confirm,
+            timeout=self._settings.timeout,
+            within=within,
+            pin=pin,
+        )
+        dispatcher = runtime.make_batch_dispatcher(give_up_after)
+        return OutcomeStream(
+            commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
+        )
 
     def _open_stream(
         self,
@@ -450,11 +485,14 @@ class ThorClient:
         dispatcher: Dispatcher,
         pin: bool,
         within: float | None = None,
+        *,
+        pins_retries: bool = False,
     ) -> StopStream:
-        stop = runtime.make_confirm_operation(runtime.make_stop_operation()).stop
+        stops = runtime.make_stop_operation()
+        confirms = runtime.make_confirm_operation(stops, pins_retries=pins_retries)
         return OutcomeStream(
             commands,
-            partial(stop, timeout=self._settings.timeout, pin=pin),
+            partial(confirms.stop, timeout=self._settings.timeout, pin=pin),
             dispatcher,
             self._shared.max_in_flight,
             within,

@@ -101,9 +101,11 @@ class ClientRuntime:
         config = self._config
         return StopOperation(self._context(RetryBudget()), config.base_url, config.emitter)
 
-    def make_confirm_operation(self, stops: StopOperation) -> ConfirmOperation:
-        """Returns an operation for stops that are pinned or watched."""
-        return ConfirmOperation(stops, self.poller, self._resolver)
+    def make_confirm_operation(
+        self, stops: StopOperation, *, pins_retries: bool = False
+    ) -> ConfirmOperation:
+        """Returns an operation for stops that are pinned or watched, or whose retries are."""
+        return ConfirmOperation(stops, self.poller, self._resolver, pins_retries)
 
     def _context(self, budget: RetryBudget) -> RequestContext:
         config = self._config

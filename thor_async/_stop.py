@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -27,6 +28,12 @@ from ._transport.http import Transport
 Parse = Callable[[Answer, tuple[str, ...], float], ThorError | None]
 """Parses an answer, given the secrets to keep out of its error, and the wall clock."""
 
+BeforeRetry = Callable[[float], Awaitable[Request | None]]
+"""Returns the request of all further tries by loop time `until`, or None to make no further try."""
+
+FindTransaction = Callable[[StopCharge, float], Awaitable[StopCharge | None]]
+"""Returns the command with its transaction by loop time `until`, or None if it is not known."""
+
 
 class RequestContext(msgspec.Struct, frozen=True):
     """What all requests of a client, or of one batch of it, have in common."""
@@ -46,6 +53,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     `maybe_applied` says that one of them may have worked. No try begins past
     epoch second `expires`. With `raises`, a key function that fails before the first try raises.
     `subject` is the chargebox, and `left` the time that was left when the last try began.
+    `before_retry` is asked once, before the first retry after a try that may have worked.
     """
 
     # A struct, and no closures: one is made for each stop, and the collector counts them.
@@ -61,6 +69,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     raises: bool = True
     subject: str = ""
     left: float = 0.0
+    before_retry: BeforeRetry | None = None
     attempts: int = 0
     throttled: int = 0
     error: ThorError | None = None
@@ -124,7 +133,9 @@ class RetryingRequest(msgspec.Struct, eq=False):
         async for attempt in retry_loop(policy, self.context.budget, self):
             # The first try is tenacity's attempt 1: made bare, because tenacity costs 60 us.
             if not is_first:
-                may_go_on = await self.attempt()
+                may_go_on = (
+                    self.before_retry is None or await self._prepare_retry(self.before_retry)
+                ) and await self.attempt()
                 if may_go_on:
                     await self._outlast_throttling()
                     may_go_on = policy.should_retry(self.error)
@@ -155,6 +166,15 @@ class RetryingRequest(msgspec.Struct, eq=False):
         dispatcher = self.dispatcher
         if dispatcher.is_batch and not dispatcher.pace.is_self_limited(self.subject):
             self.until = min(dispatcher.time() + self.left, dispatcher.until)
+
+    async def _prepare_retry(self, before_retry: BeforeRetry) -> bool:
+        """Returns whether another try may be made."""
+        if self.maybe_applied:
+            request = await before_retry(self.until)
+            if request is None:
+                return False
+            self.request, self.before_retry = request, None
+        return True
 
     def time_left(self) -> float:
         return self.until - self.dispatcher.time()
@@ -218,11 +238,15 @@ class StopOperation(msgspec.Struct, frozen=True):
         command: StopCharge,
         timeout: float,
         started: float | None = None,
+        *,
+        find_transaction: FindTransaction | None = None,
     ) -> StopOutcome:
         """Stops one charge, and returns its outcome `timeout` seconds from now at the latest.
 
-        `elapsed` counts from loop time `started`, which is now when None. Raises TypeError for
-        what is no command; of a single call also what its hooks raise, and CancelledError.
+        `elapsed` counts from loop time `started`, which is now when None. With `find_transaction`,
+        a command without a transaction that may have been applied is only sent again with the one
+        that is found. Raises TypeError for what is no command; of a single call also what its hooks
+        raise, and CancelledError.
         """
         if not isinstance(command, StopCharge):
             check_command(command, index)
@@ -243,6 +267,8 @@ class StopOperation(msgspec.Struct, frozen=True):
             reporter=reporter,
             raises=not dispatcher.is_batch,
         )
+        if find_transaction is not None and command.transaction is None:
+            request.before_retry = partial(self._pin_request, find_transaction, reporter)
         try:
             await request.attempt()
             if request.error is not None:
@@ -251,14 +277,24 @@ class StopOperation(msgspec.Struct, frozen=True):
             # Cancelled from outside, or a hook that raises: the outcome must still be known.
             request.interrupt(dispatcher.record_local_failure(failure))
             if not dispatcher.is_batch:
-                reporter.call_finished(_outcome(request, command, index, started))
+                reporter.call_finished(_outcome(request, reporter, started))
                 raise
         if request.error is not None:
             dispatcher.record_final(request.error, request.attempts)
-        outcome = _outcome(request, command, index, started)
+        outcome = _outcome(request, reporter, started)
         if reporter.emits_all or request.error is not None:
             reporter.call_finished(outcome)
         return outcome
+
+    async def _pin_request(
+        self, find_transaction: FindTransaction, reporter: CallReporter, until: float
+    ) -> Request | None:
+        """Pins the reporter's command, and returns its request; None if it cannot be pinned."""
+        pinned = await find_transaction(reporter.command, until)
+        if pinned is None:
+            return None
+        reporter.command = pinned
+        return build_stop_request(self.base_url, pinned)
 
     def report_unsent(
         self, command: StopCharge, index: int, error: NotSentError, elapsed: float = 0.0
@@ -273,15 +309,13 @@ class StopOperation(msgspec.Struct, frozen=True):
         return outcome
 
 
-def _outcome(
-    request: RetryingRequest, command: StopCharge, index: int, started: float
-) -> StopOutcome:
-    error = request.error
+def _outcome(request: RetryingRequest, reporter: CallReporter, started: float) -> StopOutcome:
+    command, error = reporter.command, request.error
     if error is not None:
         error.command = command
     return StopOutcome(
         command,
-        index,
+        reporter.index,
         Verdict.RELAYED if error is None else error.verdict,
         error,
         request.attempts,

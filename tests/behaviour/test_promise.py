@@ -40,6 +40,15 @@ def test_the_simulation_sees_repeats_that_stop_the_next_driver() -> None:
     assert any(violation.startswith("STOPPED ANOTHER") for violation in found)
 
 
+def test_the_simulation_sees_retries_that_stop_the_next_driver() -> None:
+    """One episode in a hundred has one; that of the first seed has."""
+    assert any(
+        violation.startswith("STOPPED THE NEXT")
+        for seed in range(100, 1000)
+        for violation in run_episode(seed, pins_retries=False).thor.violations
+    )
+
+
 def test_a_seed_repeats_its_episode() -> None:
     first, second = run_episode(7), run_episode(7)
     events = [[place.events for place in run.thor.places.values()] for run in (first, second)]

@@ -702,7 +702,8 @@ async def test_looks_of_empty_connectors_begin_2_seconds_apart(here: World) -> N
         await _refused_pin(here)
     looks = here.looks()
     assert len(looks) <= here.loop.time() / 2
-    assert all(after - before >= 2.0 for before, after in itertools.pairwise(looks))
+    # The clock of the tests has ticks, and adds them up.
+    assert all(after - before >= 1.9999 for before, after in itertools.pairwise(looks))
 
 
 @under_virtual_time

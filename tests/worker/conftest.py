@@ -98,9 +98,11 @@ class Place:
         }
         self.durable = f"worker-t{self.number}-stop"
 
-    async def make(self, ack_wait: float, max_msgs: int = -1) -> None:
+    async def make(
+        self, ack_wait: float, max_msgs: int = -1, duplicate_window: float = 120.0
+    ) -> None:
         """Creates stream and consumer before a worker does. A full stream takes no message."""
-        await self.jetstream.add_stream(self._stream(max_msgs))
+        await self.jetstream.add_stream(self._stream(max_msgs, duplicate_window))
         consumer = ConsumerConfig(
             durable_name=self.durable, filter_subject=self.names["subject"], ack_wait=ack_wait
         )
@@ -110,12 +112,13 @@ class Place:
         """Removes the limit of the stream."""
         await self.jetstream.update_stream(self._stream(-1))
 
-    def _stream(self, max_msgs: int) -> StreamConfig:
+    def _stream(self, max_msgs: int, duplicate_window: float = 120.0) -> StreamConfig:
         return StreamConfig(
             name=self.names["stream"],
             subjects=[f"t{self.number}.>"],
             max_msgs=max_msgs,
             discard=DiscardPolicy.NEW,
+            duplicate_window=duplicate_window,
         )
 
     async def deliver_to_a_dead_worker(self, count: int = 1) -> None:

@@ -87,6 +87,13 @@ async def test_a_message_whose_result_is_stored_only_ends() -> None:
     assert again.ack.await_count == 1
 
 
+@pytest.mark.parametrize("command", [PINNED, BARE])
+async def test_a_result_that_was_stored_before_counts(command: StopCharge) -> None:
+    fixture = Fixture(outcome(ConnectionLost("lost"), BARE))
+    fixture.publisher.store.return_value = False
+    assert await fixture.handle(2, command) == "ack"
+
+
 async def test_a_message_that_was_returned_is_sent_again() -> None:
     fixture = Fixture(outcome(NotSentError("no")), outcome(None))
     assert await fixture.handle(command=PINNED) == "retry"

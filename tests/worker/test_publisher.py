@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 from unittest import mock
 
@@ -32,7 +33,7 @@ class Storage:
         self.unstored: list[int] = []
         self.client: Any = mock.Mock(max_payload=2**20)
         self.client.jetstream.return_value = self
-        self.publisher = SettlementPublisher(self.client, Subjects())
+        self.publisher = SettlementPublisher(self.client, Subjects(), math.inf)
         monkeypatch.setattr(asyncio, "sleep", self.sleep)
 
     async def sleep(self, delay: float) -> None:

@@ -75,6 +75,33 @@ async def test_a_command_delivered_again_stops_the_charge_that_was_meant(
     assert (row["verdict"], row["transaction"], row["ref"]) == ("relayed", transaction, "r7")
 
 
+@pytest.mark.parametrize("confirm", [None, 1.0])
+async def test_a_retry_does_not_stop_the_next_driver(
+    confirm: float | None, place: Place, emulator: ThorEmulator
+) -> None:
+    """The first try is answered 500 after its effect, and the retry comes after the next driver."""
+    transaction = start_charge(emulator, 60)
+    emulator.behaviours[None] = Behaviour(next_driver=0.0)
+    emulator.script(ScriptedAnswer(500, effect=True))
+    async with serving(place, emulator, confirm=confirm):
+        await place.send(BARE)
+        await place.emptied()
+    assert {request.effect for request in emulator.ledger.effects} == {transaction}
+    assert emulator.charges["A", 1].transaction == transaction + 1
+    [(_, maybe_applied)] = await reasons(place)
+    assert maybe_applied == "true"
+
+
+async def test_a_retry_stops_the_charge_that_goes_on(place: Place, emulator: ThorEmulator) -> None:
+    transaction = start_charge(emulator, 60)
+    emulator.script(500)
+    async with serving(place, emulator):
+        await place.send(BARE)
+        await place.emptied()
+    [row] = await place.outcomes()
+    assert (row["verdict"], row["transaction"], row["attempts"]) == ("relayed", transaction, 2)
+
+
 async def test_an_old_command_does_not_stop_the_next_driver(
     place: Place, emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

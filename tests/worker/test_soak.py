@@ -23,8 +23,8 @@ pytestmark = pytest.mark.broker
 
 COMMANDS, ROUNDS = (5000, 8) if os.environ.get("THOR_SOAK") else (300, 2)
 ACK_WAIT = 3.0
-NEXT_DRIVER = 5.0
-"""More than the retries of one call take, and than the list needs to tell two charges apart."""
+NEXT_DRIVER = 2.0
+"""Less than the retries of one call take."""
 
 
 @pytest.fixture

@@ -32,12 +32,14 @@ class TransactionResolver:
         self._latest: Snapshot | None = None
         self._listed_at = -_KNOWN_FOR
 
-    async def find(self, command: StopCharge, since: float) -> StopCharge | NotSentError:
+    async def find(
+        self, command: StopCharge, since: float, *, proves_end: bool = True
+    ) -> StopCharge | NotSentError:
         """Returns the command with its transaction, or the reason why it cannot be sent.
 
         The charge that is meant had begun by loop time `since`, or by the command's `as_of`. That
         it is over is only proven by two complete lists in a row, which began longer after that than
-        a list may lag.
+        a list may lag. Without `proves_end` these are not waited for.
         """
         earliest, absences, last = since, 0, 0
         while True:
@@ -54,6 +56,8 @@ class TransactionResolver:
             meant_at = snapshot.wall_time - (snapshot.begun - since)
             if there:
                 return _choose(command, there, meant_at)
+            if not proves_end:
+                return _cannot_pin("the running list has no charge there")
             if not await self.is_known(command.chargebox):
                 return _cannot_pin(
                     "the running list has no charge there, and may be another account's, because "

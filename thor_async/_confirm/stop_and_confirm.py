@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +14,7 @@ from .._config import check_command
 from .._dispatch.dispatcher import Dispatcher
 from .._errors import Verdict
 from .._models import StopCharge, StopOutcome
-from .._stop import StopOperation
+from .._stop import FindTransaction, StopOperation
 from .pinning import TransactionResolver
 from .poller import RunningChargePoller
 from .tracker import ChargeTracker, Confirmation, is_worth_watching
@@ -21,11 +23,17 @@ T = TypeVar("T")
 
 
 class ConfirmOperation(msgspec.Struct, frozen=True):
-    """Makes the pinned and the watched stops of a call, or of a batch."""
+    """Makes the pinned and the watched stops of a call, or of a batch.
+
+    With `pins_retries`, no retry can stop a later charge: after a try that may have been applied, a
+    command without a transaction is only sent again when the running list tells which charge it
+    means.
+    """
 
     stops: StopOperation
     poller: RunningChargePoller
     resolver: TransactionResolver
+    pins_retries: bool = False
 
     def stop(
         self, dispatcher: Dispatcher, index: int, command: StopCharge, timeout: float, pin: bool
@@ -33,7 +41,10 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
         """Stops one charge in `timeout` seconds, pinned if `pin` or the command asks for it."""
         if pin or getattr(command, "as_of", None) is not None:
             return self._stop_pinned(dispatcher, index, command, timeout)
-        return self.stops.run(dispatcher, index, command, timeout)
+        if not self.pins_retries:
+            return self.stops.run(dispatcher, index, command, timeout)
+        find = self._find_for_retry(dispatcher)
+        return self.stops.run(dispatcher, index, command, timeout, find_transaction=find)
 
     async def confirm(  # noqa: PLR0917 - one more than the others
         self,
@@ -61,7 +72,10 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
                 return tracker.conclude(pinned, 0)
             tracker.mark_sent()
             left = min(timeout, until - dispatcher.time())
-            outcome = await self.stops.run(dispatcher, index, pinned, left, started)
+            find = self._find_for_retry(dispatcher) if self.pins_retries else None
+            outcome = await self.stops.run(
+                dispatcher, index, pinned, left, started, find_transaction=find
+            )
             if is_worth_watching(outcome):
                 if pinned.transaction is not None and outcome.error is None:
                     tracker.trust_transaction()
@@ -104,6 +118,28 @@ class ConfirmOperation(msgspec.Struct, frozen=True):
             return found
         error = found or dispatcher.refusal()
         return self.stops.report_unsent(command, index, error, dispatcher.time() - started)
+
+    def _find_for_retry(self, dispatcher: Dispatcher) -> FindTransaction:
+        """Returns what finds the transaction of a command whose first try is made now."""
+        as_of = datetime.fromtimestamp(self.stops.context.policy.now(), UTC)
+        return partial(self._find_meant, dispatcher, dispatcher.time(), as_of)
+
+    async def _find_meant(
+        self,
+        dispatcher: Dispatcher,
+        since: float,
+        as_of: datetime,
+        command: StopCharge,
+        until: float,
+    ) -> StopCharge | None:
+        """Returns the command with the transaction that ran there as of then, if a list tells."""
+        meant = msgspec.structs.replace(command, as_of=as_of)
+        # A proof that it is over would take 15 s, and no retry would follow either.
+        find = self.resolver.find(meant, since, proves_end=False)
+        found = await end_batch_on_failure(dispatcher, dispatcher.wait_unpermitted(find, until))
+        if not isinstance(found, StopCharge):
+            return None
+        return msgspec.structs.replace(command, transaction=found.transaction)
 
 
 async def end_batch_on_failure(dispatcher: Dispatcher, work: Awaitable[T]) -> T | None:

@@ -96,12 +96,15 @@ class StopResult(msgspec.Struct, frozen=True):
 def open_stream(
     thor: ThorClient, commands: Commands, options: StopOptions
 ) -> OutcomeStream[StopCharge, StopOutcome] | OutcomeStream[StopCharge, Confirmation]:
-    """Opens a stream of outcomes, or of confirmations with `options.wait` or `options.ensure`."""
+    """Opens a stream of outcomes, or of confirmations with `options.wait` or `options.ensure`.
+
+    No retry can stop a later charge, also without a transaction.
+    """
     if options.ensure is not None:
         return thor.ensure_stopped_stream(commands, within=options.ensure)
     if options.wait is None:
-        return thor.stop_stream(commands, within=options.within, pin=options.pin)
-    return thor.stop_and_confirm_stream(commands, within=options.wait, pin=options.pin)
+        return thor._stop_stream(commands, options.within, options.pin)
+    return thor._confirm_stream(commands, options.wait, options.pin)
 
 
 def as_result(item: Item, *, may_have_been_sent: bool = False) -> StopResult:

@@ -21,10 +21,11 @@ chargeboxes at once is different:
   in a subject mapping.
 - Replays. JetStream does not deliver an acknowledged message again. If a consumer is deleted and
   created again, JetStream delivers all messages that the stream still holds. A message older than
-  `max_age` becomes a dead letter without a request. Each other message costs one request, at the
-  same pace, and Thor answers NotInTransaction. No later charge is stopped: a command without a
-  `transaction` that was delivered before, or is older than 30 s, is sent only for a charge that
-  began before its message was stored.
+  `max_age` costs no request. Each other message costs one request, at the same pace, and Thor
+  answers NotInTransaction. A message that has an outcome or a dead letter gets no second one: for
+  messages older than the duplicate window, a worker reads the headers of the stored results once.
+  No later charge is stopped: a command without a `transaction` that was delivered before, or is
+  older than 30 s, is sent only for a charge that began before its message was stored.
 - Requests. A delivery costs at most 3 requests. All deliveries of a worker cost on average at most
   1.2, plus 100 in total, by the retry budget of the client. After 64 outcomes in a row without an
   answer of Thor, a worker sends one probe at a time, at most 15 s apart. A command is delivered

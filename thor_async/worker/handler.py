@@ -148,7 +148,8 @@ class MessageHandler:
         settlement: Settlement,
         result: StopOutcome | Confirmation | None = None,
     ) -> None:
-        await self._publisher.store(delivery, settlement, result)
+        if not await self._publisher.store(delivery, settlement, result):
+            settlement = Settlement("ack")  # the result that was stored before counts
         if settlement.action != "retry":
             self.deliveries.record_stored(delivery)
         await self._publisher.end(delivery, settlement)

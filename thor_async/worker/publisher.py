@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from .._confirm.tracker import Confirmation
 from .._models import StopOutcome
 from .deliveries import Delivery
+from .results import StoredResults, make_result_id
 from .settlement import Settlement
 from .streams import Subjects
 
@@ -26,12 +27,13 @@ class SettlementPublisher:
     """Settles the messages of one worker. `unstored` counts those that cannot be stored now.
 
     Outcome and dead letter of a message have the same id, made from its sequence. So JetStream
-    stores only one of them within the stream's duplicate window, however often the message is
-    delivered.
+    stores only one of them within the stream's `duplicate_window`, in seconds, however often the
+    message is delivered. After it, the results that are stored are looked through.
     """
 
-    def __init__(self, client: Client, subjects: Subjects) -> None:
+    def __init__(self, client: Client, subjects: Subjects, duplicate_window: float) -> None:
         self._jetstream = client.jetstream(timeout=_PUBLISH_TIMEOUT)
+        self._results = StoredResults(self._jetstream, subjects, duplicate_window)
         self._max_body = client.max_payload - _MAX_HEADER_BYTES
         self._subjects = subjects
         self.unstored = 0
@@ -41,16 +43,18 @@ class SettlementPublisher:
         delivery: Delivery,
         settlement: Settlement,
         result: StopOutcome | Confirmation | None = None,
-    ) -> None:
+    ) -> bool:
         """Stores the outcome or the dead letter, as `settlement` says; a retry stores nothing.
 
-        Tries until it is stored: a command whose result is lost would be sent again.
+        Tries until it is stored: a command whose result is lost would be sent again. Returns False
+        if the message had a result already: that one counts, and no other is stored.
         """
         if settlement.action == "ack" and result is not None:
             body = self._encode_outcome(result, delivery.count)
-            await self._publish(delivery, self._subjects.outcomes, body, {})
-        elif settlement.action == "dead_letter":
-            await self._store_dead_letter(delivery, settlement)
+            return await self._publish(delivery, self._subjects.outcomes, body, {})
+        if settlement.action == "dead_letter":
+            return await self._store_dead_letter(delivery, settlement)
+        return True
 
     async def end(self, delivery: Delivery, settlement: Settlement) -> None:
         """Acknowledges, terminates or returns the message, as `settlement` says."""
@@ -61,7 +65,7 @@ class SettlementPublisher:
         else:
             await delivery.message.nack(settlement.delay or None)
 
-    async def _store_dead_letter(self, delivery: Delivery, settlement: Settlement) -> None:
+    async def _store_dead_letter(self, delivery: Delivery, settlement: Settlement) -> bool:
         """Stores the body unchanged (its first 1 MB)."""
         headers = {
             "Thor-Reason": settlement.reason or "",
@@ -71,17 +75,21 @@ class SettlementPublisher:
             "Thor-Sequence": str(delivery.sequence),
         }
         body = delivery.message.body[: self._max_body]
-        if await self._publish(delivery, self._subjects.dead_letters, body, headers):
+        is_first = await self._publish(delivery, self._subjects.dead_letters, body, headers)
+        if is_first:
             LOG.error("message %d is a dead letter: %s", delivery.sequence, settlement.reason)
+        return is_first
 
     async def _publish(
         self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]
     ) -> bool:
         """Publishes until it is stored. Returns False if this message had a result already."""
-        headers["Nats-Msg-Id"] = f"{delivery.sequence}-settled"
+        headers["Nats-Msg-Id"] = make_result_id(delivery.sequence)
         delay = 0.0
         while True:
             try:
+                if await self._results.have(delivery, was_tried=delay > 0):
+                    return False
                 stored = await self._jetstream.publish(
                     subject, body, stream=self._subjects.stream, headers=headers
                 )

@@ -112,20 +112,20 @@ class StopWorker:
         """
         client = await self._broker.connect()
         try:
-            ack_wait = await ensure_streams(client.jetstream(), self._subjects)
+            found = await ensure_streams(client.jetstream(), self._subjects)
         except BaseException:
             await self._broker.stop()
             raise
         self._handler = MessageHandler(
             self._thor,
-            SettlementPublisher(client, self._subjects),
+            SettlementPublisher(client, self._subjects, found.duplicate_window),
             max_age=self._max_age,
             # Another worker may have a message that is older than ack_wait.
-            fresh_for=min(FRESH_FOR, ack_wait / 2),
+            fresh_for=min(FRESH_FOR, found.ack_wait / 2),
             confirm=self._confirm,
         )
         async with self._thor:
-            heartbeat = asyncio.create_task(self._run_heartbeat(client, ack_wait / 3))
+            heartbeat = asyncio.create_task(self._run_heartbeat(client, found.ack_wait / 3))
             try:
                 yield
             finally:

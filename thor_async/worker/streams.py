@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from typing import NamedTuple
 
 import msgspec
 from nats.js import JetStreamContext
@@ -46,6 +48,16 @@ class Subjects(msgspec.Struct, frozen=True):
         return f"worker-{name}"
 
 
+class StreamTimes(NamedTuple):
+    """Times of the consumer and of the stream, in seconds.
+
+    `duplicate_window` is infinite for a work queue, which cannot be looked through.
+    """
+
+    ack_wait: float
+    duplicate_window: float
+
+
 def covers(pattern: str, subject: str) -> bool:
     """Whether the NATS pattern matches everything that `subject`, itself a pattern or not, does."""
     left, right = pattern.split("."), subject.split(".")
@@ -57,19 +69,20 @@ def covers(pattern: str, subject: str) -> bool:
     return len(left) == len(right)
 
 
-async def ensure_streams(jetstream: JetStreamContext, subjects: Subjects) -> float:
-    """Creates a missing stream or consumer; returns the consumer's `ack_wait`, in seconds.
+async def ensure_streams(jetstream: JetStreamContext, subjects: Subjects) -> StreamTimes:
+    """Creates a missing stream or consumer; returns the times of both.
 
     A stream that is created here keeps its messages for seven days. Raises RuntimeError, with the
     cure, when an existing stream or consumer cannot serve.
     """
-    await _ensure_stream(jetstream, subjects)
-    return await _ensure_consumer(jetstream, subjects)
+    duplicate_window = await _ensure_stream(jetstream, subjects)
+    return StreamTimes(await _ensure_consumer(jetstream, subjects), duplicate_window)
 
 
-async def _ensure_stream(jetstream: JetStreamContext, subjects: Subjects) -> None:
+async def _ensure_stream(jetstream: JetStreamContext, subjects: Subjects) -> float:
+    """Creates a missing stream; returns its duplicate window."""
     try:
-        existing = (await jetstream.stream_info(subjects.stream)).config.subjects or []
+        config = (await jetstream.stream_info(subjects.stream)).config
     except NotFoundError:
         await jetstream.add_stream(
             StreamConfig(
@@ -80,12 +93,14 @@ async def _ensure_stream(jetstream: JetStreamContext, subjects: Subjects) -> Non
                 duplicate_window=_DUPLICATE_WINDOW,
             )
         )
-        return
+        return _DUPLICATE_WINDOW
     for subject in subjects.all:
-        if not any(covers(pattern, subject) for pattern in existing):
+        if not any(covers(pattern, subject) for pattern in config.subjects or []):
             raise RuntimeError(
                 f"the stream {subjects.stream!r} does not hold {subject!r}: add it to its subjects"
             )
+    is_queue = config.retention == RetentionPolicy.WORK_QUEUE
+    return math.inf if is_queue else config.duplicate_window
 
 
 async def _ensure_consumer(jetstream: JetStreamContext, subjects: Subjects) -> float:

@@ -117,6 +117,19 @@ def test_stop_that_the_chargebox_refuses(thor: Thor, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("fast_poller")
+@pytest.mark.parametrize("options", [[], ["--wait", 1]])
+def test_a_retry_does_not_stop_the_next_driver(thor: Thor, run: Run, options: list[object]) -> None:
+    thor.emulator.behaviours[None] = Behaviour(next_driver=0.0)
+    thor.emulator.start_charge("A", 2, TAG, 52)
+    thor.emulator.script(ScriptedAnswer(500, effect=True))
+    result = run("stop", "A", 2, TAG, *options)
+    assert result.status == 1
+    assert result.out.endswith("check whether the charge still runs before you send it again\n")
+    assert thor.emulator.charges["A", 2].transaction == 53
+    assert [request.effect for request in thor.emulator.ledger.requests] == [52]
+
+
+@pytest.mark.usefixtures("fast_poller")
 def test_pin_where_no_charge_runs(thor: Thor, run: Run) -> None:
     thor.emulator.start_charge("A", 2, TAG, 5)
     result = run("stop", "A", 1, TAG, "--pin")

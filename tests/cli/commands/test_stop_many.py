@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -214,6 +215,26 @@ def test_an_interrupt_ends_the_wait_for_the_next_stop(
     assert msgspec.json.decode(first)["verdict"] == "relayed"
     assert (result.status, result.out, thor.requests) == (130, "", 1)
     assert "interrupted: 9 of 10 commands were not sent" in result.err
+
+
+@pytest.mark.usefixtures("fast_poller")
+@pytest.mark.parametrize("options", [[], ["--wait", 1]])
+def test_a_retry_does_not_stop_the_next_driver(
+    thor: Thor, run: Run, write: Callable[..., Path], options: list[object]
+) -> None:
+    """The other charge is not stopped by its first try: the retry has its transaction."""
+    thor.emulator.start_charge("A", 1, TAG, 52)
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    thor.emulator.start_charge("B", 1, TAG, 53, date_started=hour_ago)
+    thor.emulator.behaviours["A"] = Behaviour(next_driver=0.0)
+    thor.emulator.script(ScriptedAnswer(500, effect=True), chargebox="A")
+    thor.emulator.script(500, chargebox="B")
+    result = run("stop-many", write(HEADER, f"A,1,{TAG},", f"B,1,{TAG},"), *options)
+    a, b = sorted(result.records, key=lambda record: str(record["chargebox"]))
+    assert (a["next_step"], a["transaction"], a["attempts"]) == ("check", None, 1)
+    assert (b["verdict"], b["transaction"], b["attempts"]) == ("relayed", 53, 2)
+    assert thor.emulator.charges.keys() == {("A", 1)}
+    assert {request.effect for request in thor.emulator.ledger.effects} == {52, 53}
 
 
 @pytest.mark.usefixtures("fast_poller")
