@@ -69,6 +69,62 @@ def test_columns_without_a_name_are_ignored(write: Callable[..., Path]) -> None:
     assert commands(write(f"{HEADER},,", "A,1,T,5,,x")) == [("A", 1, "T", 5, None)]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Chargebox,Connector,Id Tag,Transaction",
+        "CHARGEBOX,CONNECTOR,ID_TAG,TRANSACTION",
+        "charge box,connector,idTag,transaction",
+        "chargebox,connector,id-tag, Transaction ",
+    ],
+)
+def test_headers_in_other_spellings(write: Callable[..., Path], header: str) -> None:
+    assert commands(write(f"{header},Site", "A,1,T,5,x")) == [("A", 1, "T", 5, {"Site": "x"})]
+
+
+def test_no_column_for_the_transaction(write: Callable[..., Path]) -> None:
+    assert commands(write("chargebox,connector,id_tag", "A,1,T")) == [("A", 1, "T", None, None)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("line", "mark"),
+    [
+        ("sep=;", ";"),
+        ('"sep=;"', ";"),
+        ("sep=;;;;", ";"),
+        ("SEP=,", ","),
+        ("sep=\t", "\t"),
+        ("sep=|", "|"),
+        ("sep=x", ";"),
+    ],
+)
+def test_a_line_that_names_the_separator(tmp_path: Path, line: str, mark: str, end: str) -> None:
+    path = tmp_path / "fleet.csv"
+    header, row = ["chargebox", "connector", "id_tag", "note"], ["A", "1", "T", "a"]
+    path.write_text(end.join([line, mark.join(header), mark.join(row), ""]), newline="")
+    assert commands(path) == [("A", 1, "T", None, {"note": "a"})]
+    assert read_command_file(str(path)).line_number(0) == 3
+
+
+def test_a_header_of_several_lines(write: Callable[..., Path]) -> None:
+    path = write('chargebox,"connector', '",id_tag,"Site', '"', "A,1,T,x")
+    assert commands(path) == [("A", 1, "T", None, {"Site": "x"})]
+    assert read_command_file(str(path)).line_number(0) == 4
+
+
+def test_whole_numbers_with_decimals(write: Callable[..., Path]) -> None:
+    path = write("chargebox;connector;id_tag;transaction", "A;1.0;T;52.0", "B;2,00;T;53,0")
+    assert commands(path) == [("A", 1, "T", 52, None), ("B", 2, "T", 53, None)]
+
+
+@pytest.mark.parametrize("cell", ["1.5", "1.000", "1,000", "1.", ".0", "1.0.0", "NaN", "1E+0"])
+def test_no_whole_number(run: Run, write: Callable[..., Path], cell: str) -> None:
+    result = run("stop-many", write("chargebox;connector;id_tag", f"A;{cell};{TAG}"), "--dry-run")
+    assert result.status == 2
+    assert "line 2: connector must be a whole number of digits only" in result.err
+
+
 def test_not_after(write: Callable[..., Path]) -> None:
     path = write(f"{HEADER},not_after", "A,1,T,,2026-01-31T18:00:00+01:00", "B,1,T,,")
     first, second = read_command_file(str(path))
@@ -123,13 +179,19 @@ def test_bad_json_lines(run: Run, write: Callable[..., Path], line: str, problem
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], f"line 1: no column {', '.join(HEADER.split(','))}: put {HEADER} into the first line"),
+        ([], f"line 1: no column chargebox, connector, id_tag: put {HEADER} into the first line"),
         ([f"connector-1,2,{TAG},3"], f"put {HEADER} into the first line"),
         ([f"A;2;{TAG};3"], f"put {HEADER} into the first line"),
-        (["chargebox,connector,idTag"], "no column id_tag, transaction: found 'chargebox,conn"),
+        (["chargebox,connector,tag"], "no column id_tag: found 'chargebox,connector,tag'"),
+        (["chargebox,connector,idTag,Transaction ID"], "no column transaction, but 'Transaction I"),
+        (
+            ["chargebox,connector,id_tag,transacton"],
+            "no column transaction, but 'transacton': n",
+        ),
         (["Chargebox\tConnector"], "separated by commas, semicolons or tabs"),
-        (["chargebox;connector;note"], "no column id_tag, transaction: found 'chargebox;conn"),
+        (["chargebox;connector;note"], "no column id_tag: found 'chargebox;conn"),
         ([f"{HEADER},connector"], "two columns connector: leave one out"),
+        ([f"{HEADER},Id Tag"], "two columns id_tag: leave one out"),
         ([f'"{HEADER}'], "line 1: not CSV (unexpected end of data)"),
     ],
 )

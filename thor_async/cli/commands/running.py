@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from thor_async import RunningCharge, ThorClient, ThorError
 
 from ..client_factory import make_client
@@ -19,6 +17,7 @@ from ..errors import UsageError
 from ..input.command_file import read_command_file
 from ..output.console import print_error
 from ..output.csv_rows import MASKED, format_csv
+from ..output.printable import encode_line
 
 _COLUMNS = ("chargebox", "connector", "id_tag", "transaction", "alias", "date_started", "energy")
 
@@ -122,7 +121,8 @@ def _read_chargeboxes(path: str | None) -> set[str] | None:
 
 
 def _write(rows: Iterable[Row], *, as_json: bool) -> None:
-    if sys.stdout.isatty():
+    is_terminal = sys.stdout.isatty()
+    if is_terminal:
         # Other people can read a screen.
         rows = [row | {"id_tag": MASKED} for row in rows]
         print_error(
@@ -130,7 +130,7 @@ def _write(rows: Iterable[Row], *, as_json: bool) -> None:
             "thor-async stop-many -"
         )
     if as_json:
-        text = "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
+        text = b"".join(map(encode_line, rows)).decode()
     else:
-        text = "".join(format_csv(_COLUMNS, rows))
+        text = "".join(format_csv(_COLUMNS, rows, for_terminal=is_terminal))
     sys.stdout.write(text)

@@ -85,7 +85,7 @@ class Journal:
                 file, str(self._path), self._command_file.digest, len(self._command_file)
             )
         check_address(resume_state, str(self._path), address)
-        self._left_out = max(resume_state.left_out, len(self._command_file.bad_rows))
+        self._left_out = max(resume_state.left_out, self._command_file.bad_rows.count)
         self._check_kept_input()
         return resume_state
 

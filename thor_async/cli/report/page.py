@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from ..output.console import ADVICE
+from ..output.printable import printable
 from ..output.timestamps import utc_timestamp
 from .rows import CATEGORIES, ReportRow
 from .timeline import draw_timeline
@@ -183,12 +184,12 @@ def _ref_columns(ref: Any) -> list[tuple[str, str]]:
     if ref is None:
         return []
     if isinstance(ref, dict):
-        return [(str(name), _text(value)) for name, value in ref.items()]
+        return [(printable(str(name)), _text(value)) for name, value in ref.items()]
     return [("ref", _text(ref))]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _format_ref(ref: Any) -> str:
