@@ -116,7 +116,14 @@ def _open_output(args: argparse.Namespace, command_file: CommandFile) -> Iterato
         unsettled = _UNSETTLED_WATCHED if is_watched else _UNSETTLED
         max_unsettled = unsettled * (args.max_in_flight or _MAX_IN_FLIGHT)
         keep_input = args.file in {None, "-"}
-        output = Journal(args.output, command_file, max_unsettled, keep_input=keep_input)
+        output = Journal(
+            args.output,
+            command_file,
+            max_unsettled,
+            keep_input=keep_input,
+            repair=args.repair,
+            needs_lock=not args.no_lock,
+        )
     try:
         yield output
     finally:
