@@ -52,6 +52,7 @@ def test_a_guess_is_said(thor: Thor, run: Run, write: Callable[..., Path]) -> No
         (f"{HEADER}\n".encode() + b"Gar\x81,1,T,\n", "line 2: not UTF-8"),
         (codecs.BOM_UTF8 + HEADER.encode() + b"\nGar\xe9,1,T,\n", "line 2: not UTF-8"),
         (codecs.BOM_UTF16_LE + b"a", "not UTF-16"),
+        (b"PK\x03\x04\x14\0", "is a workbook: save it as CSV in UTF-8"),
     ],
 )
 def test_damaged_text_is_not_guessed(tmp_path: Path, content: bytes, problem: str) -> None:

@@ -190,8 +190,8 @@ def test_bad_json_lines(run: Run, write: Callable[..., Path], line: str, problem
         ),
         (["Chargebox\tConnector"], "separated by commas, semicolons or tabs"),
         (["chargebox;connector;note"], "no column id_tag: found 'chargebox;conn"),
-        ([f"{HEADER},connector"], "two columns connector: leave one out"),
-        ([f"{HEADER},Id Tag"], "two columns id_tag: leave one out"),
+        ([f"{HEADER},connector"], "two columns 'connector': leave one out"),
+        ([f"{HEADER},Id Tag"], "two columns 'id_tag': leave one out"),
         ([f'"{HEADER}'], "line 1: not CSV (unexpected end of data)"),
     ],
 )

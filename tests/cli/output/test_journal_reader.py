@@ -50,7 +50,7 @@ def test_a_hole_is_named_and_repair_takes_its_rows_for_maybe_sent(
     result = run("stop-many", path, "--output", journal, "--resume")
     assert (result.status, result.out, thor.requests) == (2, "", requests)
     assert f"out.jsonl line {first}: " in result.err
-    assert " NUL bytes in place of outcomes, as after a power failure: --resume --rep" in result.err
+    assert " NUL bytes in place of outcomes, as after a power failure: stop-many --re" in result.err
     assert journal.read_bytes() == before
     assert run("status", journal).status == 2
     assert run("stop-many", path, "--output", journal, "--resume", "--repair").status == 0

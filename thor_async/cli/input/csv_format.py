@@ -126,7 +126,7 @@ def _check_header(header: str, names: Sequence[str]) -> None:
         raise ValueError(f"no column {', '.join(missing)}: {_suggest_header(header)}")
     for name in names:
         if name and names.count(name) > 1:
-            raise ValueError(f"two columns {name}: leave one out or rename it")
+            raise ValueError(f"two columns {name!r}: leave one out or rename it")
     if "transaction" not in names:
         _check_other_columns(names)
 

@@ -15,6 +15,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _WINDOWS = "cp1252"
 
 
@@ -47,6 +48,8 @@ class Encoding(NamedTuple):
 
 def find_encoding(name: str, content: bytes) -> Encoding:
     """Returns the encoding. Raises UsageError for bytes that are text in none of those known."""
+    if content.startswith(_WORKBOOKS):
+        raise UsageError(f"{name} is a workbook: save it as CSV in UTF-8")
     mark, codec = next((found for found in _MARKS if content.startswith(found[0])), (b"", ""))
     codec = codec or _find_wide(content[:2]) or "utf-8"
     bad = _find_bad_byte(content.removeprefix(mark), codec)

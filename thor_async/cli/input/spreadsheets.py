@@ -18,7 +18,7 @@ BLANKS = " \t\r\n"
 # OWASP, "CSV Injection": these begin a formula, some after the program has removed them.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _NO_VALUE = {"nan", "nat", "null", "none", "undefined"}
-_PLAIN = re.compile(r"[A-Za-z0-9_-]*")
+_PLAIN = re.compile(r"(?!-?\d+[Ee]-)[A-Za-z0-9_-]*")
 """Most identifiers: the other patterns need not be tried."""
 _CURLY = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb"
 _AS_TEXT = "format the column as text and enter it again"

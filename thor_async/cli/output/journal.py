@@ -19,8 +19,8 @@ from ..errors import UsageError
 from ..input.command_file import CommandFile
 from .console import print_error
 from .file_lock import NoLocksError, lock_file
-from .journal_reader import check_address, read_resume_state
-from .journal_repair import Damage, replace_damages
+from .journal_reader import Damage, check_address, read_resume_state
+from .journal_repair import replace_damages
 from .kept_input import KeptInput, sync_folder
 from .resume import ResumeState
 from .sink import OutputFull

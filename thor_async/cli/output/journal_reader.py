@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 from ..errors import UsageError
-from .journal_repair import Damage
 from .resume import JournalLine, ResumeState
+
+
+class Damage(NamedTuple):
+    """A line that cannot be read, with lines after it: its number, its place and its bytes."""
+
+    number: int
+    start: int
+    text: bytes
+
+    def describe(self, name: str) -> str:
+        repair = "stop-many --resume --repair goes on: it takes what has no outcome for maybe sent"
+        nul_bytes = self.text.count(0)
+        if nul_bytes:
+            return (
+                f"{name} line {self.number}: {nul_bytes:,} NUL bytes in place of outcomes, as "
+                f"after a power failure: {repair}"
+            )
+        return (
+            f"{name} line {self.number}: not a line of a journal: give the journal of this input; "
+            f"if this is it, {repair}"
+        )
+
+    def replacement(self) -> bytes:
+        """Returns a line of the same length that says how many bytes were lost."""
+        line = msgspec.json.encode({"damaged": len(self.text)})
+        return line.ljust(len(self.text) - 1) + b"\n"
 
 
 def read_resume_state(

@@ -1,39 +1,12 @@
-"""Damaged lines of a journal, and what stands in their place after a repair."""
+"""Replaces the damaged lines of a journal."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
 
-import msgspec
-
-
-class Damage(NamedTuple):
-    """A line that cannot be read, with lines after it: its number, its place and its bytes."""
-
-    number: int
-    start: int
-    text: bytes
-
-    def describe(self, name: str) -> str:
-        repair = "--resume --repair goes on: it takes what has no outcome for maybe sent"
-        nul_bytes = self.text.count(0)
-        if nul_bytes:
-            return (
-                f"{name} line {self.number}: {nul_bytes:,} NUL bytes in place of outcomes, as "
-                f"after a power failure: {repair}"
-            )
-        return (
-            f"{name} line {self.number}: not a line of a journal: give the journal of this input; "
-            f"if this is it, {repair}"
-        )
-
-    def replacement(self) -> bytes:
-        """Returns a line of the same length that says how many bytes were lost."""
-        line = msgspec.json.encode({"damaged": len(self.text)})
-        return line.ljust(len(self.text) - 1) + b"\n"
+from .journal_reader import Damage
 
 
 def replace_damages(fd: int, damages: Iterable[Damage]) -> None:

@@ -139,7 +139,7 @@ def _list_item(row: ReportRow) -> str:
     maybe = ", may have been applied" if row.maybe_applied else ""
     sent = f", {row.stops_sent:,} stops sent" if row.stops_sent > 1 else ""
     return (
-        f"<li><b>{escape(row.chargebox)}</b> {_connector(row)}"
+        f"<li><b>{escape(printable(row.chargebox))}</b> {_connector(row)}"
         f" <small>line {row.line}{_format_ref(row.ref)}</small><br>"
         f"{details}{maybe}{sent} <small>{ADVICE.get(row.next_step, '')}</small></li>"
     )
@@ -147,7 +147,7 @@ def _list_item(row: ReportRow) -> str:
 
 def _plain_line(row: ReportRow) -> str:
     """Plain text, because a browser needs seconds to open ten thousand list items."""
-    return f"{row.line}: {escape(row.chargebox)} {_connector(row)}{_format_ref(row.ref)}"
+    return f"{row.line}: {escape(printable(row.chargebox))} {_connector(row)}{_format_ref(row.ref)}"
 
 
 def _connector(row: ReportRow) -> str:
