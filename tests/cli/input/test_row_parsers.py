@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cli.conftest import HEADER, Run, Thor
 from tests.conftest import TAG
 from thor_async.cli.errors import UsageError
-from thor_async.cli.input.command_file import read_command_file
+from thor_async.cli.input.command_file import CommandFile, read_command_file
 
 
 def commands(path: Path) -> list[tuple[Any, ...]]:
@@ -46,6 +48,22 @@ def test_what_spreadsheets_write(tmp_path: Path, separator: str, end: str, quote
         ("B", 2, "08", 5, {"note": "ho"}),
     ]
     assert [read_command_file(str(path)).line_number(row) for row in (0, 1)] == [2, 4]
+
+
+cells = st.lists(st.text(st.sampled_from("A1 \t\xa0;,'\x1c")), min_size=3, max_size=5)
+
+
+@given(st.lists(cells), st.sampled_from(["\n", "\r", "\r\n"]), st.sampled_from(",;\t"))
+def test_a_quote_elsewhere_changes_no_row(table: list[list[str]], end: str, mark: str) -> None:
+    header = mark.join(["chargebox", "connector", "id_tag", "note"])
+    body = end.join(mark.join(row) for row in table)
+    plain, quoted = (
+        CommandFile("", end.join([header, body, note]).encode())
+        for note in (mark.join(["Z", "1", "Z", "z"]), mark.join(["Z", "1", "Z", '"z"']))
+    )
+    assert list(plain) == list(quoted)
+    assert plain.bad_rows.lines == quoted.bad_rows.lines
+    assert plain.line_number(len(plain) - 1) == quoted.line_number(len(quoted) - 1)
 
 
 def test_separators_within_quotes_and_blanks_around_them(write: Callable[..., Path]) -> None:

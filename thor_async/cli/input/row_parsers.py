@@ -67,6 +67,9 @@ class CsvParser:
 
     def find_rows(self, content: bytes) -> Iterator[RowSpan]:
         """Yields every row after the header that is not blank."""
+        if b'"' not in content:
+            yield from self._find_plain_rows(content)
+            return
         read_lines, read_bytes = self._header.line, self._header.end
 
         def lines() -> Iterator[str]:
@@ -86,6 +89,13 @@ class CsvParser:
                 is_blank = False  # `parse` raises an error that names the problem
             if not is_blank:
                 yield RowSpan(line, start, read_bytes)
+
+    def _find_plain_rows(self, content: bytes) -> Iterator[RowSpan]:
+        """Yields the rows of a file without quotes, in which each line is a row."""
+        lines = LINE.finditer(content, self._header.end)
+        for number, line in enumerate(lines, self._header.line + 1):
+            if line[0].decode().replace(self._header.separator, "").strip():
+                yield RowSpan(number, line.start(), line.end())
 
     def parse(self, text: str) -> StopCharge:
         """Returns the command of a row, or raises ValueError."""
