@@ -108,6 +108,12 @@ def test_no_report_has_escapes(
     assert report.read_text().replace("\n", "").isprintable()
 
 
+def test_a_file_name_that_is_no_text(thor: Thor, start: Start) -> None:
+    result = finish(start("stop-many", os.fsdecode(b"no-such-\xff")))
+    assert result.status == 2
+    assert result.err.startswith(r"thor-async: cannot read no-such-\udcff (No such file")
+
+
 def start_closed(start: Start, number: int, *arguments: object) -> subprocess.Popen[str]:
     return start(*arguments, code=CLOSED.format(number=number, process=PROCESS))
 

@@ -24,10 +24,10 @@ def prepare_streams() -> None:
         sys.stderr = _open_null("w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # The next command in a pipe reads UTF-8. A terminal shows what its encoding lacks as
-            # escapes.
+            # A terminal shows what its encoding lacks as escapes; what reads a pipe expects UTF-8.
             encoding = None if stream.isatty() else "utf-8"
-            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+            newline = None if stream.isatty() else "\n"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace", newline=newline)
 
 
 def discard(stream: TextIO) -> None:

@@ -134,8 +134,8 @@ def test_numbers_that_lack_the_zeros_of_the_others(
     assert result.status == 0
     warnings = [line.partition(": ")[2].partition(": ")[2] for line in result.err.splitlines()]
     assert warnings == [
-        f"shorter than the others, which begin with 0: the {column} of 1 rows (line 3): format the "
-        "column as text, and enter these again with their zeros"
+        f"the {column} of 1 rows may have lost a leading zero, which others have (line 3): format "
+        "the column as text, and enter it again"
         for column in ("chargebox", "id_tag")
     ]
 

@@ -98,9 +98,9 @@ class CommandFile:
     def _warn_of_zeros(self, column: str, lines: list[int]) -> None:
         if lines:
             self.warnings.append(
-                f"{self.name}: shorter than the others, which begin with 0: the {column} of "
-                f"{len(lines):,} rows ({format_lines(lines)}): format the column as text, and "
-                "enter these again with their zeros"
+                f"{self.name}: the {column} of {len(lines):,} rows may have lost a leading zero, "
+                f"which others have ({format_lines(lines)}): format the column as text, and enter "
+                "it again"
             )
 
     def _add(self, span: RowSpan) -> None:
