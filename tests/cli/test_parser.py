@@ -35,6 +35,7 @@ from tests.conftest import KEY, TAG
         (["stop-many", "x", "--resume"], "--resume needs --output FILE"),
         (["stop-many", "x", "--resend-unknown"], "--resend-unknown needs --resume"),
         (["stop-many", "x", "--resend", "fix"], "--resend needs --resume"),
+        (["stop-many", "x", "--repair"], "--repair needs --resume"),
         (["stop-many", "x", "--resume", "--resend", "all"], "choose from"),
         (["stop-many"], "give FILE: only --resume knows"),
         (["stop-many", "x", "--wait", "5", "--within", "9"], "cannot be used together"),

@@ -14,6 +14,7 @@ from thor_async import AccountError, BatchGaveUp, StopCharge, ThorClient
 
 from .input.command_file import CommandFile
 from .output.console import print_error
+from .output.printable import encode_line
 from .output.resume import JournalLine, ResumeState
 from .output.sink import Output, OutputFull
 from .output.stats import BatchStats
@@ -212,7 +213,7 @@ class BatchRunner:
         }
         if self._interrupted.is_set():
             line["interrupted"] = True
-        text = msgspec.json.encode(line) + b"\n"
+        text = encode_line(line)
         self.stats.add(result, row)
         self.resume_state.add(msgspec.json.decode(text, type=JournalLine))
         self._open_rows.pop(row, None)

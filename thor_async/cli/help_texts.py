@@ -85,12 +85,15 @@ on this machine, the number of charges must be typed on the terminal first.
 """
 _STOP_MANY_END = """\
 the file:
-  CSV in UTF-8, separated by commas, semicolons or tabs, with the columns chargebox, connector,
-  id_tag and transaction in any order; transaction may be empty. The optional column not_after is a
-  time: a row is not sent after it. With the optional column as_of, a time too, only a charge that
-  began before that time is stopped. Other columns are kept as the row's ref. Or JSON lines: objects
-  with these names. Duplicates are sent once: exact ones, and rows without a transaction that have
-  the same chargebox, connector and id_tag.
+  CSV in UTF-8, UTF-16 or Windows-1252, separated by commas, semicolons, tabs or what a line sep=;
+  names, with the columns chargebox, connector, id_tag and, if known, transaction in any order;
+  Id Tag or idTag is id_tag, too. The optional column not_after is a time: a row is not sent after
+  it. With the optional column as_of, a time too, only a charge that began before that time is
+  stopped. Other columns are kept as the row's ref. A cell '=A is the text =A, as running and status
+  write it, because a spreadsheet takes =A for a formula. What a spreadsheet did to an identifier,
+  as in 1.28E+10, is named with its line. Or JSON lines: objects with these names. Duplicates are
+  sent once: exact ones, and rows without a transaction that have the same chargebox, connector and
+  id_tag.
 
 the journal:
   --output FILE.jsonl gets a line for each outcome as soon as it is known. The last line of a row
@@ -100,6 +103,8 @@ the journal:
   and sends only where the same charge still runs. A row without a transaction gets the time of the
   first run: no charge that began later is stopped. --resend fix sends the fix rows again, too.
   thor-async status FILE.jsonl prints what is left.
+  --repair goes on with a journal that a power failure has damaged: each row without an outcome may
+  have been sent. --no-lock writes where no file can be locked: then let only one process write it.
   After a crash, maybe_applied in an outcome means that the crashed run may have sent that row.
 
 Ctrl-C, SIGTERM or SIGHUP once: nothing more is sent, and requests in flight are awaited. Twice:

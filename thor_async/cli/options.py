@@ -58,6 +58,7 @@ def _add_stop_many_options(command: argparse.ArgumentParser) -> None:
         choices=("fix",),
         help="with --resume: send the rows again that were corrected at Thor or in the account",
     )
+    add("--repair", action="store_true", help="with --resume: go on with a damaged journal")
     # An old option: --resume looks at these rows itself.
     add("--resend-unknown", action="store_true", help=argparse.SUPPRESS)
 
@@ -100,6 +101,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE.jsonl",
         help="the journal: an outcome on each line; default: standard output",
     )
+    add("--no-lock", action="store_true", help="write it also where no file can be locked")
     add("--report", metavar="FILE.html", help="a page about all charges, for any browser")
 
 
@@ -114,7 +116,7 @@ def _add_stop_running_options(command: argparse.ArgumentParser) -> None:
         help="only charges that began this long ago: 90s, 30m, 12h or 2d",
     )
     add("--type", metavar="T", help="only charges of this type: local, remote or api")
-    command.set_defaults(resume=False, resend=None, resend_unknown=False, file="-")
+    command.set_defaults(resume=False, repair=False, resend=None, resend_unknown=False, file="-")
 
 
 def _add_status_options(command: argparse.ArgumentParser) -> None:

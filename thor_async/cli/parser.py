@@ -93,6 +93,7 @@ def _find_conflict(args: argparse.Namespace) -> str | None:
             args.resume and args.output is None
         ),
         "--resend-unknown needs --resume": args.resend_unknown and not args.resume,
+        "--repair needs --resume": args.repair and not args.resume,
         "--resend needs --resume": args.resend is not None and not args.resume,
         "give FILE: only --resume knows the file of an earlier run": (
             args.file is None and not args.resume

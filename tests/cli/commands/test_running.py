@@ -90,6 +90,18 @@ def test_running_at_some_chargeboxes(
     assert (result.status, rows(result)) == (0, [("B", "1", f"{TAG}-3")])
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_a_file_of_chargeboxes_in_other_encodings(
+    thor: Thor, list_running: Callable[..., CommandOutput], tmp_path: Path, encoding: str
+) -> None:
+    names = tmp_path / "names"
+    names.write_bytes("=Z\xfcrich\r\n'=B\r\n".encode(encoding))
+    for chargebox in ("=Z\xfcrich", "=B", "C"):
+        thor.emulator.start_charge(chargebox, 1, TAG)
+    result = list_running("--chargeboxes", names)
+    assert [row[0] for row in rows(result)] == ["'=Z\xfcrich", "'=B"]
+
+
 @pytest.mark.parametrize("glob", ["Chargebox A", "chargeBOX a*", "*[Aa]"])
 def test_running_by_alias(
     site: Thor, list_running: Callable[..., CommandOutput], glob: str

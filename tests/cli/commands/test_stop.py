@@ -81,7 +81,9 @@ def test_a_name_that_the_terminal_cannot_show(
     thor: Thor, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    screen = io.TextIOWrapper(written, "ascii")
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", screen)
     assert run("stop", "Gar\xe9", 1, TAG).status == 1
     assert rb"chargebox 'Gar\xe9' connector 1" in written.getvalue()
 

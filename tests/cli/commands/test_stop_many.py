@@ -79,8 +79,9 @@ def test_stop_many_with_something_left_to_do(thor: Thor, run: Run, fleet: Fleet)
 
 
 def test_stop_many_of_nothing(thor: Thor, run: Run, fleet: Fleet) -> None:
-    result = run("stop-many", fleet(0))
-    assert result == (0, "", "thor-async: 0 of 0 commands: nothing to do\n")
+    path = fleet(0)
+    result = run("stop-many", path)
+    assert result == (2, "", f"thor-async: {path} has a header and no row: nothing was sent\n")
 
 
 def test_stop_many_that_gives_up_says_how_many_are_left(thor: Thor, run: Run, fleet: Fleet) -> None:
@@ -354,8 +355,12 @@ def test_a_dry_run_of_resume_says_what_is_left(
     assert (thor.requests, output.read_bytes()) == (4, before)
 
 
-def test_without_rows_there_is_no_question(remote_thor: Thor, run: Run, fleet: Fleet) -> None:
-    assert run("stop-many", fleet(0)).status == 0
+def test_without_rows_there_is_no_question(
+    remote_thor: Thor, run: Run, write: Callable[..., Path]
+) -> None:
+    result = run("stop-many", write(HEADER, "A,x,T,"), "--skip-bad")
+    assert (result.status, remote_thor.requests) == (3, 0)
+    assert "0 of 0 commands: nothing to do" in result.err
 
 
 @pytest.mark.parametrize("yes", [True, False])

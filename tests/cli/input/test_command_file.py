@@ -11,7 +11,8 @@ import pytest
 from tests.cli.conftest import HEADER, Run, Thor
 from tests.conftest import TAG
 from thor_async.cli.errors import UsageError
-from thor_async.cli.input.command_file import read_command_file
+from thor_async.cli.input import command_file
+from thor_async.cli.input.command_file import CommandFile, read_command_file
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -28,7 +29,7 @@ def test_every_bad_row_is_named_and_nothing_is_sent(
         f"A,1,{TAG},5",
         f"B,two,{TAG},5",
         "",
-        f"C,1.0,{TAG},5",
+        f"C,1.5,{TAG},5",
         f'"D\nD",1,{TAG},5',
         f"E,1,{TAG},0",
         "F,1,,5",
@@ -60,22 +61,91 @@ def test_every_bad_row_is_named_and_nothing_is_sent(
         "line 15: chargebox must not be empty or blank, not ''",
         "line 16: not CSV (unexpected end of data): "
         "look for a quote that is not closed or not doubled",
-        "thor-async: nothing was sent: correct the rows named here (12), "
-        "or leave them out by --skip-bad",
+        "thor-async: nothing was sent: correct the bad rows (12), or leave them out by --skip-bad",
     ]
 
 
 def test_a_file_that_is_not_utf_8(thor: Thor, run: Run, write: Callable[..., Path]) -> None:
-    result = run("stop-many", write(HEADER, f"A,1,{TAG},", f"Gar\xe9,1,{TAG},", encoding="latin-1"))
+    path = write(HEADER, f"A,1,{TAG},", f"Gar\x9d,1,{TAG},", encoding="latin-1")
+    result = run("stop-many", path)
     assert (result.status, result.out, thor.requests) == (2, "", 0)
     assert result.err.endswith("line 3: not UTF-8: save it as CSV in UTF-8\n")
 
 
 def test_the_error_of_a_file_carries_nothing_of_it(write: Callable[..., Path]) -> None:
-    path = write(HEADER, f"Gar\xe9,1,{TAG},", encoding="latin-1")
+    path = write(HEADER, f"Gar\x9d,1,{TAG},", encoding="latin-1")
     with pytest.raises(UsageError) as raised:
         read_command_file(str(path))
     assert raised.value.__context__ is None
+
+
+def test_of_many_bad_rows_the_first_are_named(
+    thor: Thor, run: Run, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write(HEADER, *(f"A,x,{TAG},{n}" for n in range(1000)), f"A,1,{TAG},5")
+    result = run("stop-many", path)
+    *named, more, cure = result.err.splitlines()
+    assert [line.split(": ")[1] for line in named] == [f"{path} line {n}" for n in range(2, 22)]
+    assert more == "thor-async: and 980 other bad rows"
+    assert "correct the bad rows (1,000)" in cure
+    result = run("stop-many", path, "--skip-bad", "--output", tmp_path / "out.jsonl")
+    assert result.err.count("must be a whole number") == 20
+    assert "rows left out: 1,000\n" in result.err
+
+
+def test_bad_rows_cost_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.csv"
+    path.write_text("\n".join([HEADER, *(f"A,x,{n},1" for n in range(20_000))]))
+    tracemalloc.start()
+    kept = CommandFile("fleet.csv", path.read_bytes())
+    now, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept.bad_rows.count == 20_000
+    assert now - path.stat().st_size < 50_000
+
+
+def test_a_long_file_shows_how_far_it_is_read(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter(range(0, 1000, 2))
+    monkeypatch.setattr(command_file, "monotonic", lambda: next(seconds))
+    path = write(HEADER, *(f"A,{n + 1},T,{n + 1}" for n in range(50_000)))
+    read_command_file(str(path))
+    # Two seconds for every 10,000 rows, and a line every five seconds.
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2] for line in lines] == [
+        "30,000 rows read, 58 %",
+        "50,000 rows read, 100 %",
+    ]
+
+
+def test_a_short_file_shows_nothing(
+    write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_command_file(str(write(HEADER, "A,1,T,5")))
+    assert capsys.readouterr().err == ""
+
+
+def test_numbers_that_lack_the_zeros_of_the_others(
+    thor: Thor, run: Run, write: Callable[..., Path]
+) -> None:
+    rows = ["0101,1,0012847382,", "102,1,12847382,", "0103,1,8473829999,", "0104,1,T,"]
+    result = run("stop-many", write(HEADER, *rows), "--dry-run")
+    assert result.status == 0
+    warnings = [line.partition(": ")[2].partition(": ")[2] for line in result.err.splitlines()]
+    assert warnings == [
+        f"the {column} of 1 rows may have lost a leading zero, which others have (line 3): format "
+        "the column as text, and enter it again"
+        for column in ("chargebox", "id_tag")
+    ]
+
+
+def test_json_lines_have_no_zeros_to_lose(
+    write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f'{{"chargebox":"A","connector":1,"id_tag":"{tag}"}}' for tag in ("0012", "12")]
+    assert len(read_command_file(str(write(*rows)))) == 2
+    assert capsys.readouterr().err == ""
 
 
 def test_skip_bad_leaves_out_bad_rows(thor: Thor, run: Run, write: Callable[..., Path]) -> None:

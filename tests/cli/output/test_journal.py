@@ -131,6 +131,42 @@ def test_a_second_process_is_refused(thor: Thor, run: Run, fleet: Fleet, output:
     assert reserve.exists()
 
 
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks(
+    thor: Thor,
+    run: Run,
+    fleet: Fleet,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+) -> None:
+    def refuse(fd: int, how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = fleet(2)
+    thor.emulator.fill(read_command_file(str(path)))
+    assert refused(run, thor, path, "--output", output) == (
+        f"thor-async: cannot lock {output} ({os.strerror(code)}): give an --output on a file "
+        "system with locks, or --no-lock if no other process writes this one\n"
+    )
+    assert not list(output.parent.glob("out*"))
+    assert run("stop-many", path, "--output", output, "--no-lock").status == 0
+    before = output.read_bytes()
+    assert run("stop-many", path, "--output", output, "--resume").status == 2
+    assert output.read_bytes() == before
+
+
+def test_no_lock_does_not_write_what_another_process_writes(
+    thor: Thor, run: Run, fleet: Fleet, output: Path
+) -> None:
+    output.touch()
+    with output.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        problem = refused(run, thor, fleet(1), "--output", output, "--no-lock")
+    assert "another process is writing" in problem
+
+
 def test_a_journal_removed_before_the_lock_is_not_written(
     thor: Thor, run: Run, fleet: Fleet, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

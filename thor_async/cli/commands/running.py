@@ -10,15 +10,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from thor_async import RunningCharge, ThorClient, ThorError
 
 from ..client_factory import make_client
 from ..errors import UsageError
 from ..input.command_file import read_command_file
+from ..input.csv_format import parse_text
+from ..input.encodings import find_encoding
 from ..output.console import print_error
 from ..output.csv_rows import MASKED, format_csv
+from ..output.printable import encode_line
 
 _COLUMNS = ("chargebox", "connector", "id_tag", "transaction", "alias", "date_started", "energy")
 
@@ -112,17 +113,20 @@ def _read_chargeboxes(path: str | None) -> set[str] | None:
     if path is None:
         return None
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
+        content = Path(path).read_bytes()
+    except OSError as error:
         raise UsageError(
-            f"cannot read {path} ({reason}): give a file with one chargebox on each line"
+            f"cannot read {path} ({error.strerror}): give a file with one chargebox on each line"
         ) from None
-    return {line.strip() for line in text.splitlines() if line.strip()}
+    encoding = find_encoding(path, content)
+    print_error(*encoding.warnings(path))
+    lines = encoding.to_utf_8(content).decode().splitlines()
+    return {parse_text(line) for line in lines if line.strip()}
 
 
 def _write(rows: Iterable[Row], *, as_json: bool) -> None:
-    if sys.stdout.isatty():
+    is_terminal = sys.stdout.isatty()
+    if is_terminal:
         # Other people can read a screen.
         rows = [row | {"id_tag": MASKED} for row in rows]
         print_error(
@@ -130,7 +134,7 @@ def _write(rows: Iterable[Row], *, as_json: bool) -> None:
             "thor-async stop-many -"
         )
     if as_json:
-        text = "".join(f"{msgspec.json.encode(row).decode()}\n" for row in rows)
+        text = b"".join(map(encode_line, rows)).decode()
     else:
-        text = "".join(format_csv(_COLUMNS, rows))
+        text = "".join(format_csv(_COLUMNS, rows, for_terminal=is_terminal))
     sys.stdout.write(text)

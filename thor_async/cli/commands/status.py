@@ -77,8 +77,9 @@ def _print_remaining(resume_state: ResumeState, command_file: CommandFile) -> No
 
     columns = find_columns(map(remaining, rows))
     cells = (make_row(remaining(row)) for row in rows)
-    if sys.stdout.isatty():
+    is_terminal = sys.stdout.isatty()
+    if is_terminal:
         # Other people can read a screen.
         cells = (row | {"id_tag": MASKED} for row in cells)
         print_error("id_tags are masked on a terminal: send the output to a file")
-    sys.stdout.writelines(format_csv(columns, cells))
+    sys.stdout.writelines(format_csv(columns, cells, for_terminal=is_terminal))

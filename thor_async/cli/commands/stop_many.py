@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..input.command_file import (
     STANDARD_INPUT,
     CommandFile,
+    format_lines,
     parse_command_file,
     read_command_file,
 )
@@ -55,7 +56,7 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
     resends_fix = args.resend == "fix"
     with _open_output(args, command_file) as output:
         resume_state = output.open(address, resume=args.resume)
-        resume_state.left_out = max(resume_state.left_out, len(command_file.bad_rows))
+        resume_state.left_out = max(resume_state.left_out, command_file.bad_rows.count)
         rows = resume_state.pending(watch=options.is_watched, resend_fix=resends_fix)
         if args.dry_run:
             _print_dry_run(command_file, resume_state, rows, address)
@@ -115,7 +116,14 @@ def _open_output(args: argparse.Namespace, command_file: CommandFile) -> Iterato
         unsettled = _UNSETTLED_WATCHED if is_watched else _UNSETTLED
         max_unsettled = unsettled * (args.max_in_flight or _MAX_IN_FLIGHT)
         keep_input = args.file in {None, "-"}
-        output = Journal(args.output, command_file, max_unsettled, keep_input=keep_input)
+        output = Journal(
+            args.output,
+            command_file,
+            max_unsettled,
+            keep_input=keep_input,
+            repair=args.repair,
+            needs_lock=not args.no_lock,
+        )
     try:
         yield output
     finally:
@@ -138,13 +146,12 @@ def _check_count(
 
 def _print_left_out_rows(command_file: CommandFile) -> None:
     bad_rows, duplicates = command_file.bad_rows, command_file.duplicate_lines
-    print_error(*bad_rows)
-    if bad_rows:
-        print_error(f"rows left out: {len(bad_rows):,}")
+    print_error(*bad_rows.lines)
+    if bad_rows.count:
+        print_error(f"rows left out: {bad_rows.count:,}")
     if duplicates:
-        lines = ", ".join(map(str, duplicates[:10]))
-        more = ", ..." if len(duplicates) > 10 else ""
-        print_error(f"duplicates, sent once: {len(duplicates):,} (line {lines}{more})")
+        lines = format_lines(duplicates)
+        print_error(f"duplicates, sent once: {len(duplicates):,} ({lines})")
 
 
 def _print_dry_run(

@@ -15,8 +15,9 @@ from thor_async import RunningCharge, StopCharge
 
 from ..client_factory import make_client
 from ..errors import UsageError
-from ..input.command_file import CommandFile, parse_command_file
-from ..input.row_parsers import COLUMNS
+from ..input.bad_rows import BadRows
+from ..input.command_file import CommandFile
+from ..input.csv_format import COLUMNS
 from .running import read_lists
 from .stop_many import check_arguments, stop_rows
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     commands = list(_make_commands(selection.matching, aliases, left_out))
     command_file = _make_command_file(commands)
-    command_file.bad_rows.extend(left_out)
+    command_file.bad_rows = BadRows(left_out, limit=len(left_out))
     return stop_rows(args, command_file)
 
 
@@ -124,7 +125,7 @@ def _make_command_file(commands: list[StopCharge]) -> CommandFile:
     """Returns the commands as JSON lines, as if these were the input of `stop-many`."""
     lines = (msgspec.json.encode(command) + b"\n" for command in commands)
     header = ",".join(COLUMNS).encode()
-    return parse_command_file("the running list", b"".join(lines) or header)
+    return CommandFile("the running list", b"".join(lines) or header)
 
 
 def _describe(charge: RunningCharge) -> str:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nats.errors
 from faststream.nats import NatsBroker
@@ -24,6 +25,7 @@ LOG = logging.getLogger("thor_async.worker")
 
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C, then completes the commands in progress."""
+    _check_address(args.nats)
     broker = NatsBroker(
         args.nats,
         logger=None,
@@ -49,6 +51,28 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, RuntimeError, nats.errors.Error) as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+def _check_address(address: str) -> None:
+    """Raises UsageError for an unusable address, and shows nothing of it: it may have a password.
+
+    NATS takes user and password as they are, so no character can be written as `%5D`.
+    """
+    is_usable = address.isprintable() and " " not in address
+    try:
+        parts = urlsplit(address if "://" in address else f"nats://{address}")
+        is_usable = is_usable and bool(parts.hostname) and parts.port != 0
+        is_usable = is_usable and parts.scheme in {"nats", "tls", "ws", "wss"}
+        has_path = parts.path not in {"", "/"} and not parts.scheme.startswith("ws")
+        is_usable = is_usable and not (has_path or parts.query or parts.fragment)
+    except ValueError:
+        is_usable = False
+    # Raised after the block: the errors of urlsplit quote the address.
+    if not is_usable:
+        raise UsageError(
+            "--nats must be an address like nats://host:4222; a user and a password in it must be "
+            "without blanks and /?#[]"
+        )
 
 
 async def _serve(broker: NatsBroker, worker: StopWorker) -> None:

@@ -6,9 +6,8 @@ No message shows a value that may be an id_tag: if the cells of a row are shifte
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -16,17 +15,12 @@ import msgspec
 
 from thor_async import StopCharge
 
-# A header must have all four. A misspelt `transaction` would be ignored otherwise, and without the
-# transaction a repeated stop can end the next driver's charge.
-COLUMNS = ("chargebox", "connector", "id_tag", "transaction")
-TIME_COLUMNS = ("not_after", "as_of")
+from .csv_format import COLUMNS, LINE, TIME_COLUMNS, parse_text, read_header, read_rows, split_row
+from .spreadsheets import BLANKS, find_damage, find_marked
 
-_SEPARATORS = (",", ";", "\t")
-_BLANK = b' \t\r\n,;"'
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
-_LINE = re.compile(rb"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
-# Some programs write blanks between the closing quote of a cell and the separator.
-_PADDED_QUOTE = re.compile(r'" +(?=[,;\t\r\n]|$)')
+# Spreadsheets and data frames write whole numbers as 1.0 or 1,00. With three zeros it is thousands.
+_WHOLE = re.compile(r"(-?[0-9]+)[.,]0{1,2}")
 
 
 class RowSpan(NamedTuple):
@@ -64,29 +58,27 @@ class CsvParser:
     """CSV with a header; columns in any order, separated by commas, semicolons or tabs."""
 
     def __init__(self, content: bytes) -> None:
-        lines = (line[0] for line in _LINE.finditer(content))
-        header = next((line for line in lines if line.strip(_BLANK)), b"").decode()
-        self._separator = max(_SEPARATORS, key=lambda mark: _count_known_columns(header, mark))
-        self._names = [name.strip() for name in _split(header, self._separator)]
-        _check_header(header, self._names)
+        self._header = read_header(content)
         self._ref_columns = [
             (position, name)
-            for position, name in enumerate(self._names)
+            for position, name in enumerate(self._header.names)
             if name and name not in (*COLUMNS, *TIME_COLUMNS)
         ]
 
     def find_rows(self, content: bytes) -> Iterator[RowSpan]:
         """Yields every row after the header that is not blank."""
-        read_lines, read_bytes = 0, 0
+        if b'"' not in content:
+            yield from self._find_plain_rows(content)
+            return
+        read_lines, read_bytes = self._header.line, self._header.end
 
         def lines() -> Iterator[str]:
             nonlocal read_lines, read_bytes
-            for line in _LINE.finditer(content):
+            for line in LINE.finditer(content, read_bytes):
                 read_lines, read_bytes = read_lines + 1, line.end()
                 yield line[0].decode()
 
-        reader = csv.reader(lines(), delimiter=self._separator, strict=True, skipinitialspace=True)
-        is_header = True
+        reader = read_rows(lines(), self._header.separator)
         while True:
             line, start = read_lines + 1, read_bytes
             try:
@@ -95,25 +87,32 @@ class CsvParser:
                 return
             except csv.Error:
                 is_blank = False  # `parse` raises an error that names the problem
-            if not is_blank and not is_header:
+            if not is_blank:
                 yield RowSpan(line, start, read_bytes)
-            is_header = is_header and is_blank
+
+    def _find_plain_rows(self, content: bytes) -> Iterator[RowSpan]:
+        """Yields the rows of a file without quotes, in which each line is a row."""
+        lines = LINE.finditer(content, self._header.end)
+        for number, line in enumerate(lines, self._header.line + 1):
+            if line[0].decode().replace(self._header.separator, "").strip():
+                yield RowSpan(number, line.start(), line.end())
 
     def parse(self, text: str) -> StopCharge:
         """Returns the command of a row, or raises ValueError."""
-        cells = [cell.strip() for cell in _split(text, self._separator)]
-        if len(cells) != len(self._names):
+        names = self._header.names
+        cells = split_row(text, self._header.separator)
+        if len(cells) != len(names):
             raise ValueError(
-                f"{len(cells)} cells under {len(self._names)} columns: add or quote what is missing"
+                f"{len(cells)} cells under {len(names)} columns: add or quote what is missing"
             )
-        by_name = dict(zip(self._names, cells, strict=True))
-        chargebox, connector, id_tag, transaction = (by_name[name] for name in COLUMNS)
+        by_name = dict(zip(names, cells, strict=True))
+        transaction = by_name.get("transaction", "").strip()
         return StopCharge(
-            chargebox,
-            _parse_number("connector", connector),
-            id_tag,
+            _parse_identifier("chargebox", by_name["chargebox"]),
+            _parse_number("connector", by_name["connector"].strip()),
+            _parse_identifier("id_tag", by_name["id_tag"]),
             _parse_number("transaction", transaction) if transaction else None,
-            ref={name: cells[position] for position, name in self._ref_columns} or None,
+            ref={name: parse_text(cells[position]) for position, name in self._ref_columns} or None,
             not_after=_parse_time("not_after", by_name.get("not_after")),
             as_of=_parse_time("as_of", by_name.get("as_of")),
         )
@@ -124,7 +123,7 @@ class JsonLinesParser:
 
     def find_rows(self, content: bytes) -> Iterator[RowSpan]:
         """Yields every line that is not blank."""
-        for number, line in enumerate(_LINE.finditer(content), 1):
+        for number, line in enumerate(LINE.finditer(content), 1):
             if line[0].strip():
                 yield RowSpan(number, line.start(), line.end())
 
@@ -150,63 +149,33 @@ class JsonLinesParser:
         )
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Splits a row into cells. Strict, because an unclosed quote would swallow the next rows."""
-    try:
-        return _read_cells(text, separator)
-    except csv.Error as error:
-        problem = str(error)
-    try:
-        return _read_cells(_PADDED_QUOTE.sub('"', text), separator)
-    except csv.Error:
-        raise ValueError(
-            f"not CSV ({problem}): look for a quote that is not closed or not doubled"
-        ) from None
-
-
-def _read_cells(text: str, separator: str) -> list[str]:
-    lines = io.StringIO(text, newline="")
-    return next(csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True), [])
-
-
-def _count_known_columns(header: str, separator: str) -> int:
-    try:
-        return sum(cell.strip() in COLUMNS for cell in _split(header, separator))
-    except ValueError:
-        return 0
-
-
-def _check_header(header: str, names: Sequence[str]) -> None:
-    missing = [column for column in COLUMNS if column not in names]
-    if missing:
-        raise ValueError(f"no column {', '.join(missing)}: {_suggest_header(header)}")
-    for name in names:
-        if name and names.count(name) > 1:
-            raise ValueError(f"two columns {name}: leave one out or rename it")
-
-
-def _suggest_header(header: str) -> str:
-    """Quotes the header that was found, unless it may be a row, because a row has an id_tag."""
-    if not any(word.strip().lower() in COLUMNS for word in re.split(r"[,;|\t]", header)):
-        return f"put {','.join(COLUMNS)} into the first line"
-    return (
-        f"found {header.strip()[:200]!r}: spell the columns {', '.join(COLUMNS)}, "
-        "separated by commas, semicolons or tabs"
-    )
+def _parse_identifier(name: str, cell: str) -> str:
+    """Returns the text of a cell. Raises ValueError for one that a spreadsheet has changed."""
+    marked = find_marked(cell)
+    if marked is not None:
+        return marked
+    cell = cell.strip(BLANKS)
+    damage = find_damage(cell)
+    if damage is not None:
+        raise ValueError(f"{name} {damage}")
+    return cell
 
 
 def _parse_number(name: str, cell: str) -> int:
     number = parse_integer(cell)
+    if number is None and (whole := _WHOLE.fullmatch(cell)):
+        number = parse_integer(whole[1])
     if number is None:
         raise ValueError(f"{name} must be a whole number of digits only")
     return number
 
 
 def _parse_time(name: str, value: Any) -> datetime | None:
-    if value is None or not str(value):
+    text = "" if value is None else str(value).strip()
+    if not text:
         return None
     try:
-        return msgspec.convert(str(value), datetime)
+        return msgspec.convert(text, datetime)
     except ValueError:
         raise ValueError(
             f"{name} must be a time with its offset: like 2026-01-31T18:00:00Z"

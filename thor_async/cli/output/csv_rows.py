@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from thor_async import StopCharge
 
-from ..input.row_parsers import COLUMNS, TIME_COLUMNS
+from ..input.csv_format import COLUMNS, TIME_COLUMNS, find_column
+from ..input.spreadsheets import mark
+from .printable import printable
 
 MASKED = "***"
 
+# Not by the module csv: up to Python 3.12 it does not quote a carriage return, which ends a row.
+_QUOTED = re.compile(r'[",;\t\r\n]|^\s|\s$')
 
-def format_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yields the header, then each row."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+
+def format_csv(
+    columns: Sequence[str], rows: Iterable[dict[str, Any]], *, for_terminal: bool = False
+) -> Iterator[str]:
+    """Yields the header, then each row.
+
+    `stop-many` reads every text as it is, and no spreadsheet takes one for a formula. For a
+    terminal, texts are escaped instead, so that none can move the cursor.
+    """
+    prepare = printable if for_terminal else mark
+    yield _format_row(map(prepare, columns))
     for row in rows:
-        yield _take(text)
-        writer.writerow(row)
-    yield _take(text)
+        cells = (row.get(name) for name in columns)
+        yield _format_row(prepare(cell) if isinstance(cell, str) else cell for cell in cells)
 
 
 def find_columns(commands: Iterable[StopCharge]) -> list[str]:
@@ -46,14 +54,15 @@ def make_row(command: StopCharge) -> dict[str, Any]:
     return cells | _ref_cells(command.ref)
 
 
-def _ref_cells(ref: Any) -> dict[str, str]:
+def _ref_cells(ref: Any) -> dict[str, Any]:
     """Returns the cells of a ref; one that is not a dict is a cell named `ref`."""
     if ref is None:
         return {}
     cells = ref if isinstance(ref, dict) else {"ref": ref}
-    taken = {*COLUMNS, *TIME_COLUMNS}
     return {
-        f"ref {name}" if name in taken else name: value if isinstance(value, str) else _json(value)
+        f"ref {name}" if find_column(name) else name: _json(value)
+        if isinstance(value, bool | list | dict)
+        else value
         for name, value in ((str(name), value) for name, value in cells.items())
     }
 
@@ -62,8 +71,10 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _take(text: io.StringIO) -> str:
-    taken = text.getvalue()
-    text.seek(0)
-    text.truncate()
-    return taken
+def _format_row(cells: Iterable[Any]) -> str:
+    texts = ("" if cell is None else str(cell) for cell in cells)
+    return ",".join(map(_quote, texts)) + "\n"
+
+
+def _quote(text: str) -> str:
+    return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
 import math
 import os
@@ -19,7 +18,9 @@ import msgspec
 from ..errors import UsageError
 from ..input.command_file import CommandFile
 from .console import print_error
-from .journal_reader import check_address, read_resume_state
+from .file_lock import NoLocksError, lock_file
+from .journal_reader import Damage, check_address, read_resume_state
+from .journal_repair import replace_damages
 from .kept_input import KeptInput, sync_folder
 from .resume import ResumeState
 from .sink import OutputFull
@@ -42,16 +43,26 @@ class Journal:
     """
 
     def __init__(
-        self, path: str, command_file: CommandFile, max_unsettled: int, *, keep_input: bool = False
+        self,
+        path: str,
+        command_file: CommandFile,
+        max_unsettled: int,
+        *,
+        keep_input: bool = False,
+        repair: bool = False,
+        needs_lock: bool = True,
     ) -> None:
         """`max_unsettled`: the highest number of commands without an outcome at any time.
 
-        `keep_input`: keep a copy of the input beside the journal.
+        `keep_input`: keep a copy of the input beside the journal. `repair`: replace damaged lines.
+        `needs_lock`: refuse a file system without locks.
         """
         self._path = Path(path)
         self._kept_input = KeptInput(path) if keep_input else None
         self._reserve_path = Path(f"{path}.reserve")
         self._command_file = command_file
+        self._damages: list[Damage] | None = [] if repair else None
+        self._needs_lock = needs_lock
         max_line = _MAX_LINE + _MAX_ESCAPE * command_file.longest_row
         # Two more: the lines of the start and the end.
         self._reserve_size = (max_unsettled + 2) * max_line
@@ -72,7 +83,8 @@ class Journal:
             raise UsageError(f"no folder for {self._path}: create it") from None
         except OSError as error:
             raise self._cannot_write(error) from None
-        self._lock()
+        self._check_file()
+        self._lock(is_new=is_new)
         if not resume and os.fstat(self._fd).st_size:
             raise UsageError(
                 f"{self._path} exists already: continue it with --resume of stop-many, or "
@@ -82,15 +94,19 @@ class Journal:
             print_error(f"no journal at {self._path} yet: this run begins it")
         with io.FileIO(os.dup(self._fd)) as raw, io.BufferedReader(raw) as file:
             resume_state, self._size = read_resume_state(
-                file, str(self._path), self._command_file.digest, len(self._command_file)
+                file,
+                str(self._path),
+                self._command_file.digest,
+                len(self._command_file),
+                damages=self._damages,
             )
         check_address(resume_state, str(self._path), address)
-        self._left_out = max(resume_state.left_out, len(self._command_file.bad_rows))
+        self._left_out = max(resume_state.left_out, self._command_file.bad_rows.count)
         self._check_kept_input()
         return resume_state
 
     def begin(self, address: str, *, resend: Sequence[str], watch: bool) -> None:
-        """Removes an incomplete last line, reserves disk space, and writes the start line.
+        """Replaces damaged lines, reserves disk space, and writes the start line.
 
         The start line is on the disk when this returns: after a power failure, the next run knows
         that this run may have sent stops.
@@ -108,6 +124,7 @@ class Journal:
         size = self._size
         try:
             os.ftruncate(self._fd, size)
+            replace_damages(self._fd, self._damages or [])
             if self._kept_input is not None:
                 self._kept_input.write(self._command_file.content)
             self._create_reserve()
@@ -187,15 +204,23 @@ class Journal:
             raise
         self._size += len(line)
 
-    def _lock(self) -> None:
+    def _check_file(self) -> None:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self._close_fd()
             raise UsageError(f"{self._path} is not a regular file: give another --output")
+
+    def _lock(self, *, is_new: bool) -> None:
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock_file(self._fd, self._path)
+        except NoLocksError:
+            if self._needs_lock:
+                if is_new:
+                    self._path.unlink(missing_ok=True)
+                self._close_fd()
+                raise
+        except UsageError:
             self._close_fd()
-            raise UsageError(f"another process is writing {self._path}: wait for its end") from None
+            raise
         if not self._path_is_ours():
             # The process that had the lock removed the file: what we wrote would be lost.
             self._close_fd()

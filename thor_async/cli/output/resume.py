@@ -38,6 +38,7 @@ class JournalLine(msgspec.Struct, frozen=True):
     `reason` is the reason or the class of an error without a `code`. `left_out` is the number of
     bad rows. `resend` has `fix` if the run sent the `fix` rows again; old runs without it did so.
     `watch`: the run looked whether the charges stopped. `interrupted`: a signal had ended the run.
+    `damaged` stands for a line that could not be read: the number of its bytes.
     """
 
     input: str | None = None
@@ -57,6 +58,7 @@ class JournalLine(msgspec.Struct, frozen=True):
     maybe_applied: bool = False
     interrupted: bool = False
     ended: str | None = None
+    damaged: int | None = None
 
     @property
     def kind(self) -> Kind:
@@ -81,7 +83,7 @@ class ResumeState:
         self._transactions = array("q", [0]) * rows
         self._kinds: list[Kind | None] = [None]
         self._numbers: dict[Kind, int] = {}
-        self._run_is_open = False
+        self._run_is_open = self._run_is_damaged = False
         self._resends_fix = False
         self.runs = 0
         self.addresses: set[str] = set()
@@ -97,10 +99,21 @@ class ResumeState:
         if line.verdict is not None:
             self._add_outcome(line)
         elif line.ended is not None:
-            self._run_is_open = False
+            # With a part missing, a row without an outcome may have been sent all the same.
+            self._run_is_open = self._run_is_damaged
+        elif line.damaged is not None:
+            self.add_damage()
         else:
             self.finish()
             self._add_start(line)
+
+    def add_damage(self) -> None:
+        """Adds a line that cannot be read: any number of outcomes may have been in it."""
+        if not self._run_is_open:
+            # It may even have been a run: then that one could have sent all that was left.
+            self._begin_run()
+            self._resends_fix = True
+        self._run_is_damaged = True
 
     def finish(self) -> None:
         """Marks the rows that a crashed run may have sent.
@@ -111,7 +124,7 @@ class ResumeState:
             for row in self.pending(resend_fix=self._resends_fix):
                 if not self._flags[row] & _HAS_OUTCOME:
                     self._flags[row] |= _MAYBE_SENT
-        self._run_is_open = False
+        self._run_is_open = self._run_is_damaged = False
 
     def find_kind(self, row: int) -> Kind | None:
         """Returns the kind of the latest outcome of a row, or None without an outcome."""
@@ -221,7 +234,7 @@ class ResumeState:
         return resend_fix or kind.next_step != "fix"
 
     def _add_start(self, line: JournalLine) -> None:
-        self._run_is_open = True
+        self._begin_run()
         self._resends_fix = line.resend is None or "fix" in line.resend
         self.runs += 1
         self.left_out, self.is_watched = line.left_out, line.watch
@@ -229,6 +242,9 @@ class ResumeState:
             self.addresses.add(line.address)
         if self.first_started is None:
             self.first_started = line.started
+
+    def _begin_run(self) -> None:
+        self._run_is_open = True
         self._flags = bytearray(flags & ~_HAS_OUTCOME for flags in self._flags)
 
     def _add_outcome(self, line: JournalLine) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from ..output.console import ADVICE
+from ..output.printable import printable
 from ..output.timestamps import utc_timestamp
 from .rows import CATEGORIES, ReportRow
 from .timeline import draw_timeline
@@ -138,7 +139,7 @@ def _list_item(row: ReportRow) -> str:
     maybe = ", may have been applied" if row.maybe_applied else ""
     sent = f", {row.stops_sent:,} stops sent" if row.stops_sent > 1 else ""
     return (
-        f"<li><b>{escape(row.chargebox)}</b> {_connector(row)}"
+        f"<li><b>{escape(printable(row.chargebox))}</b> {_connector(row)}"
         f" <small>line {row.line}{_format_ref(row.ref)}</small><br>"
         f"{details}{maybe}{sent} <small>{ADVICE.get(row.next_step, '')}</small></li>"
     )
@@ -146,7 +147,7 @@ def _list_item(row: ReportRow) -> str:
 
 def _plain_line(row: ReportRow) -> str:
     """Plain text, because a browser needs seconds to open ten thousand list items."""
-    return f"{row.line}: {escape(row.chargebox)} {_connector(row)}{_format_ref(row.ref)}"
+    return f"{row.line}: {escape(printable(row.chargebox))} {_connector(row)}{_format_ref(row.ref)}"
 
 
 def _connector(row: ReportRow) -> str:
@@ -183,12 +184,12 @@ def _ref_columns(ref: Any) -> list[tuple[str, str]]:
     if ref is None:
         return []
     if isinstance(ref, dict):
-        return [(str(name), _text(value)) for name, value in ref.items()]
+        return [(printable(str(name)), _text(value)) for name, value in ref.items()]
     return [("ref", _text(ref))]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _format_ref(ref: Any) -> str:

@@ -11,7 +11,8 @@ import msgspec
 from thor_async import NotInTransaction, Verdict
 
 from ..input.command_file import CommandFile
-from ..output.resume import JournalLine, ResumeState
+from ..output.journal_reader import decode_line
+from ..output.resume import ResumeState
 
 _NO_LINE = 2**64 - 1
 _PROVEN = {"stopped", "still_running", "refused"}
@@ -121,12 +122,13 @@ class ReportRows:
     def _read_lines(self) -> None:
         offset = 0
         for text in self._file:
-            if not text.endswith(b"\n"):
-                break  # a crash cut it short
-            line = msgspec.json.decode(text, type=JournalLine)
-            self._resume_state.add(line)
-            if line.verdict is not None:
-                self._offsets[line.index] = offset
+            line = decode_line(text)
+            if line is None:
+                self._resume_state.add_damage()
+            else:
+                self._resume_state.add(line)
+                if line.verdict is not None:
+                    self._offsets[line.index] = offset
             offset += len(text)
         self._resume_state.finish()
 
