@@ -26,7 +26,7 @@ def time_import(module: str) -> float:
 def time_help() -> float:
     """Returns the seconds of `thor-async --help`, from its start to its end."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "thor_async.cli", "--help"]
+    command = [sys.executable, "-m", "thor_async", "--help"]
     subprocess.run(command, capture_output=True, check=True)
     return time.perf_counter() - started
 

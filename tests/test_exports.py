@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -48,8 +50,8 @@ def test_each_name_is_a_public_and_documented_one(name: str) -> None:
 def test_nothing_public_is_left_out_of_all() -> None:
     offered = {
         name
-        for name, value in vars(thor_async).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        for name in dir(thor_async)
+        if not name.startswith("_") and not inspect.ismodule(getattr(thor_async, name))
     }
     assert offered == set(thor_async.__all__)
 
@@ -107,3 +109,23 @@ def test_an_outcome_has_these_fields() -> None:
         "elapsed",
         "maybe_applied",
     )
+
+
+def test_a_name_is_the_same_however_it_is_got() -> None:
+    for name in thor_async.__all__:
+        assert getattr(thor_async, name) is getattr(thor_async, name)
+    with pytest.raises(AttributeError, match="has no attribute 'StopCharges'"):
+        thor_async.StopCharges  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_help_and_import_take_no_aiohttp() -> None:
+    code = (
+        "import sys, thor_async.__main__\n"
+        "sys.argv = ['thor-async', '--help']\n"
+        "thor_async.__main__.main()\n"
+        "assert 'aiohttp' not in sys.modules\n"
+        "from thor_async import *\n"
+        "assert ThorClient\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "stop-many" in done.stdout

@@ -1,46 +1,52 @@
 """Stop any number of charges through Thor's API, and know what happened to each one."""
 
-from ._client import ThorClient
-from ._confirm.tracker import Confirmation, ConfirmationRecord
-from ._errors import (
-    AccountError,
-    APIKeyNotFound,
-    BatchGaveUp,
-    ChargeboxNotFound,
-    ConnectionLost,
-    ConnectorNotValid,
-    DomainError,
-    IndeterminateError,
-    InternalServerError,
-    InvalidSourceIPAddr,
-    NotInTransaction,
-    NotSentError,
-    RejectedError,
-    ResponseTimeout,
-    RestAPINotEnabled,
-    ServerError,
-    ThorError,
-    TooManyRequests,
-    UnexpectedResponse,
-    Verdict,
-    WrongTransaction,
-)
-from ._events import (
-    AttemptFinished,
-    AttemptStarted,
-    BatchAbandoned,
-    BatchPaused,
-    BatchResumed,
-    CallFinished,
-    CallStarted,
-    Event,
-    RetryScheduled,
-)
-from ._models import OutcomeRecord, StopCharge, StopOutcome
-from ._protocol.lists import Chargebox, Coordinates, RunningCharge
-from ._protocol.notifications import StartNotification, StopNotification
-from ._retry import RetryPolicy
-from ._stream import OutcomeStream
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from ._client import ThorClient
+    from ._confirm.tracker import Confirmation, ConfirmationRecord
+    from ._errors import (
+        AccountError,
+        APIKeyNotFound,
+        BatchGaveUp,
+        ChargeboxNotFound,
+        ConnectionLost,
+        ConnectorNotValid,
+        DomainError,
+        IndeterminateError,
+        InternalServerError,
+        InvalidSourceIPAddr,
+        NotInTransaction,
+        NotSentError,
+        RejectedError,
+        ResponseTimeout,
+        RestAPINotEnabled,
+        ServerError,
+        ThorError,
+        TooManyRequests,
+        UnexpectedResponse,
+        Verdict,
+        WrongTransaction,
+    )
+    from ._events import (
+        AttemptFinished,
+        AttemptStarted,
+        BatchAbandoned,
+        BatchPaused,
+        BatchResumed,
+        CallFinished,
+        CallStarted,
+        Event,
+        PaceLowered,
+        PaceRestored,
+        RetryScheduled,
+    )
+    from ._models import OutcomeRecord, StopCharge, StopOutcome
+    from ._protocol.lists import Chargebox, Coordinates, RunningCharge
+    from ._protocol.notifications import StartNotification, StopNotification
+    from ._retry import RetryPolicy
+    from ._stream import OutcomeStream
 
 __version__ = "0.1.0"
 
@@ -71,6 +77,8 @@ __all__ = [
     "NotSentError",
     "OutcomeRecord",
     "OutcomeStream",
+    "PaceLowered",
+    "PaceRestored",
     "RejectedError",
     "ResponseTimeout",
     "RestAPINotEnabled",
@@ -89,3 +97,64 @@ __all__ = [
     "Verdict",
     "WrongTransaction",
 ]
+
+_MODULES = {
+    "ThorClient": "_client",
+    "Confirmation": "_confirm.tracker",
+    "ConfirmationRecord": "_confirm.tracker",
+    "APIKeyNotFound": "_errors",
+    "AccountError": "_errors",
+    "BatchGaveUp": "_errors",
+    "ChargeboxNotFound": "_errors",
+    "ConnectionLost": "_errors",
+    "ConnectorNotValid": "_errors",
+    "DomainError": "_errors",
+    "IndeterminateError": "_errors",
+    "InternalServerError": "_errors",
+    "InvalidSourceIPAddr": "_errors",
+    "NotInTransaction": "_errors",
+    "NotSentError": "_errors",
+    "RejectedError": "_errors",
+    "ResponseTimeout": "_errors",
+    "RestAPINotEnabled": "_errors",
+    "ServerError": "_errors",
+    "ThorError": "_errors",
+    "TooManyRequests": "_errors",
+    "UnexpectedResponse": "_errors",
+    "Verdict": "_errors",
+    "WrongTransaction": "_errors",
+    "AttemptFinished": "_events",
+    "AttemptStarted": "_events",
+    "BatchAbandoned": "_events",
+    "BatchPaused": "_events",
+    "BatchResumed": "_events",
+    "CallFinished": "_events",
+    "CallStarted": "_events",
+    "Event": "_events",
+    "PaceLowered": "_events",
+    "PaceRestored": "_events",
+    "RetryScheduled": "_events",
+    "OutcomeRecord": "_models",
+    "StopCharge": "_models",
+    "StopOutcome": "_models",
+    "Chargebox": "_protocol.lists",
+    "Coordinates": "_protocol.lists",
+    "RunningCharge": "_protocol.lists",
+    "StartNotification": "_protocol.notifications",
+    "StopNotification": "_protocol.notifications",
+    "RetryPolicy": "_retry",
+    "OutcomeStream": "_stream",
+}
+"""Where each name is: imported when it is first used, because aiohttp takes long to import."""
+
+if not typing.TYPE_CHECKING:  # for which any name would exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *__all__])

@@ -15,7 +15,7 @@ from thor_async.cli import commands, options
 def test_help_imports_nothing_slow() -> None:
     code = (
         "import runpy, sys; sys.argv[1:] = ['--help']\n"
-        "try: runpy.run_module('thor_async.cli', run_name='__main__')\n"
+        "try: runpy.run_module('thor_async', run_name='__main__')\n"
         "except SystemExit as end: print('left with', end.code)\n"
         "slow = {'rich', 'thor_async.emulator', 'aiohttp.web', 'faststream'}\n"
         "print(sorted(slow & set(sys.modules)))"

@@ -186,21 +186,21 @@ def test_ctrl_c_while_python_imports(start: Start, tmp_path: Path) -> None:
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from _thor_async_start import main\n"
+        "from thor_async.__main__ import main\n"
         "sys.exit(main())\n"
     )
-    process = start("--help", code=code)
+    process = start("demo", code=code)
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(2)
-    assert finish(process) == (130, "", "")
+    assert finish(process) == (130, "", "thor-async: interrupted\n")
 
 
 def test_in_the_background_ctrl_c_stays_ignored(start: Start) -> None:
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from _thor_async_start import main\n"
+        "from thor_async.__main__ import main\n"
         "status = main()\n"
         "print(signal.getsignal(signal.SIGINT).name)\n"
         "sys.exit(status)\n"
@@ -209,8 +209,8 @@ def test_in_the_background_ctrl_c_stays_ignored(start: Start) -> None:
     assert (result.status, result.last) == (0, "SIG_IGN")
 
 
-def test_the_command_begins_outside_of_the_package() -> None:
+def test_the_command_begins_in_a_module_that_imports_nothing_slow() -> None:
     settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert settings["project"]["scripts"] == {"thor-async": "_thor_async_start:main"}
+    assert settings["project"]["scripts"] == {"thor-async": "thor_async.__main__:main"}
     wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["packages"] == ["thor_async", "_thor_async_start.py"]
+    assert wheel["packages"] == ["thor_async"]

@@ -66,7 +66,7 @@ class Workers:
         log = self.folder / f"{len(self.all)}.log"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *[sys.executable, "-m", "thor_async.cli", "worker", *self.options, *options],
+                *[sys.executable, "-m", "thor_async", "worker", *self.options, *options],
                 stderr=file,
                 env=os.environ | {"THOR_API_KEY": KEY, "THOR_LOG": "info"},
             )

@@ -80,7 +80,7 @@ Stops one charge, and prints one line: what happened, and what to do next.
 _STOP_END = "example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52\n"
 _STOP_MANY = """\
 Stops the charges of a file and writes one line of JSON for each one when it ends. The whole file is
-checked first: if any row is bad, all bad rows are named and nothing is sent. Unless the address is
+checked first: if any row is bad, the first 20 are named and nothing is sent. Unless the address is
 on this machine, the number of charges must be typed on the terminal first.
 """
 _STOP_MANY_END = """\

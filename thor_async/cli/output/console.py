@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from ..stop_results import StopResult
 from .stats import BatchStats, Kind, format_counts
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ..stop_results import StopResult
 
 ADVICE = {
     "done": "nothing is left to do",

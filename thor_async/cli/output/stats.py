@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..stop_results import StopResult
+if TYPE_CHECKING:
+    from ..stop_results import StopResult
 
 _SLOWEST = 3
 
