@@ -20,7 +20,9 @@ def deduplicate(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int]
     sent: list[StopCharge] = []
     found: list[int] = []
     for command in commands:
-        charge = command.chargebox, command.connector, command.id_tag, command.transaction
+        # Tags differ by more than case, as in OCPP.
+        tag = command.id_tag.casefold()
+        charge = command.chargebox, command.connector, tag, command.transaction
         # Without a transaction, another time may mean another charge.
         as_of = command.as_of if command.transaction is None else None
         place = places.setdefault((*charge, as_of), len(sent))
