@@ -96,6 +96,20 @@ async def test_a_charge_without_a_number_does_not_hide_others() -> None:
 
 
 @under_virtual_time
+async def test_a_charge_without_a_connector_is_not_pinned_and_hides_no_other() -> None:
+    world = World([charge(9, connector=0), charge(7), charge(8, "B")])
+    world.chargeboxes = [Chargebox(id="C")]
+    assert await world.find() == StopCharge("A", 1, TAG, 7, ref="ours")
+    assert await world.find(StopCharge("B", 1, TAG)) == StopCharge("B", 1, TAG, 8)
+    assert await world.reason(StopCharge("C", 1, TAG)) == "not_running"
+    found = await world.find(StopCharge("A", 2, TAG))
+    assert isinstance(found, NotSentError)
+    assert (found.reason, found.message) == (
+        "pin", "the running list does not tell on which connector of it a charge runs"
+    )  # fmt: skip
+
+
+@under_virtual_time
 async def test_a_charge_without_a_number_shows_that_the_chargebox_is_known() -> None:
     world = World([charge(None, "A", 2)])
     assert await world.reason() == "not_running"

@@ -58,7 +58,7 @@ class TransactionResolver:
             there = snapshot.charges_at(command.chargebox, command.connector)
             meant_at = snapshot.wall_time - (snapshot.begun - since)
             if there:
-                return _choose(command, there, meant_at)
+                return _choose_placed(command, there, meant_at)
             if not await self.is_known(command.chargebox):
                 return self._why_unknown()
             begun_by = since
@@ -104,16 +104,25 @@ class TransactionResolver:
         )
 
 
-def _choose(
+def _choose_placed(
     command: StopCharge, there: Sequence[ListedCharge], meant_at: float
+) -> StopCharge | NotSentError:
+    """Returns as `_choose` for the only charge that is certainly there."""
+    placed = [charge for charge in there if charge.is_placed]
+    if len(placed) > 1:
+        return _cannot_pin("the running list has several charges there")
+    if not placed:
+        return _cannot_pin("the running list does not tell on which connector of it a charge runs")
+    return _choose(command, placed[0], meant_at)
+
+
+def _choose(
+    command: StopCharge, charge: ListedCharge, meant_at: float
 ) -> StopCharge | NotSentError:
     """Returns the command with the transaction of the charge there, if that one is meant.
 
     Without an `as_of` the command is meant at epoch second `meant_at`.
     """
-    if len(there) > 1:
-        return _cannot_pin("the running list has several charges there")
-    charge = there[0]
     if charge.transaction is None:
         return _cannot_pin("the running list has no transaction number for the charge there")
     if charge.id_tag is not None and charge.id_tag.casefold() != command.id_tag.casefold():
