@@ -105,6 +105,9 @@ class CommandPuller(Generic[C]):
 
     async def _wait_for_demand(self) -> bool:
         """Waits until there is room for a command; False when none may be pulled any more."""
+        if self._dispatcher.is_paused:
+            # The command that was pulled last takes the probe first, if there is one.
+            await asyncio.sleep(0)
         while not (self._has_room() or self._is_ended()):
             self._demand.clear()
             await self._demand.wait()
