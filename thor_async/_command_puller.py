@@ -41,14 +41,11 @@ class CommandPuller(Generic[C]):
         self.failure: BaseException | None = None
 
     def run(self, context: Context) -> None:
-        """Begins to pull, in that context; does nothing when called again."""
-        if self.task is None:
-            self._dispatcher.on_stop = self.end
-            # Not by the loop's task factory: an eager one would begin within this call.
-            self.task = asyncio.Task(
-                self._pull_all(), loop=asyncio.get_running_loop(), context=context
-            )
-            self.task.add_done_callback(self._on_done)
+        """Begins to pull, in that context."""
+        self._dispatcher.on_stop = self.end
+        # Not by the loop's task factory: an eager one would begin within this call.
+        self.task = asyncio.Task(self._pull_all(), loop=asyncio.get_running_loop(), context=context)
+        self.task.add_done_callback(self._on_done)
 
     @property
     def is_done(self) -> bool:

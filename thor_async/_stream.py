@@ -117,7 +117,8 @@ class OutcomeStream(Generic[C, R]):
 
     async def __anext__(self) -> R:
         self._check_open()
-        self._puller.run(self._context.copy())
+        if self._puller.task is None:
+            self._puller.run(self._context.copy())
         while not self._ready:
             if self._puller.is_done and not self._tasks:
                 self._finish()
