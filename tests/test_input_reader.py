@@ -15,7 +15,8 @@ from opentelemetry import context as otel_context
 
 from tests import virtual_time
 from tests.fake_transport import OK, FakeTransport, fleet
-from thor_async import BatchGaveUp, StopCharge, StopOutcome, ThorClient, Verdict
+from thor_async import BatchGaveUp, RetryPolicy, StopCharge, StopOutcome, ThorClient, Verdict
+from thor_async._protocol.http_messages import Answer
 
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 TENANT = contextvars.ContextVar("TENANT", default="nobody")
@@ -631,6 +632,26 @@ async def test_a_failure_ends_a_pull_that_waits() -> None:
             with pytest.raises(TypeError, match="command 1 must be a StopCharge"):
                 await read(client, wrong(), outcomes)
     assert len(outcomes) == 1
+
+
+def test_a_failure_that_ends_a_pull_lets_the_other_commands_go_on() -> None:
+    async def wrong() -> AsyncIterator[Any]:
+        yield next(fleet(1))
+        yield "no command"
+        await asyncio.Event().wait()
+
+    outcomes: list[StopOutcome] = []
+
+    async def main() -> None:
+        thor = FakeTransport(lambda _, now: OK if now > 0.1 else Answer(503), 0.01)
+        policy = RetryPolicy(random=lambda low, high: high)
+        with thor.installed():
+            async with thor.client(retry=policy) as client:
+                with pytest.raises(TypeError, match="command 1 must be a StopCharge"):
+                    await read(client, wrong(), outcomes)
+
+    virtual_time.run(main)
+    assert [(outcome.verdict, outcome.attempts) for outcome in outcomes] == [(Verdict.RELAYED, 2)]
 
 
 async def test_an_input_may_end_its_own_stream() -> None:

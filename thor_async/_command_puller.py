@@ -59,7 +59,6 @@ class CommandPuller(Generic[C]):
 
     def end(self) -> None:
         """Pulls no more, also when the input has been waited for, and closes it."""
-        self.is_over |= self._dispatcher.stop_reason is None
         # In the next round, because it may be the input itself that ends it.
         asyncio.get_running_loop().call_soon(self._interrupt)
 
@@ -120,7 +119,9 @@ class CommandPuller(Generic[C]):
         task = asyncio.current_task()
         is_cancelled = isinstance(failure, asyncio.CancelledError)
         if is_cancelled and task is not None and task.cancelling():
-            self._dispatcher.stop("closed")
+            # By `end`, or else from outside.
+            if not self.is_over:
+                self._dispatcher.stop("closed")
         else:
             self.is_over, self.failure = True, failure
 
