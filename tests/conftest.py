@@ -40,11 +40,13 @@ aioresponses.core.ClientResponse = _Response  # type: ignore[attr-defined]
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Function
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Runs the tests of three modules on uvloop too; the fault matrix does so by itself."""
+    """Runs the tests of these modules on uvloop too; the fault matrix does so by itself."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.module.__name__ in (
         "tests.behaviour.test_cancellation",
         "tests.test_client",
+        "tests.test_input_reader",
+        "tests.test_stream",
         "tests.transport.test_connections",
     ):
         loops["uvloop"] = uvloop.new_event_loop

@@ -30,11 +30,13 @@ ARROWS = {
     "_dispatch": {"_dispatch", "_errors", "_events", "_transport.deadlines"},
     "_stop": LEAVES | {"_config", "_dispatch", "_protocol", "_retry", "_telemetry", "_transport"},
     "_list_reader": {"_dispatch", "_errors", "_protocol", "_stop"},
-    "_stream": {"_dispatch", "_errors"},
+    "_input_reader": set(),
+    "_command_puller": {"_dispatch", "_input_reader"},
+    "_stream": {"_command_puller", "_dispatch", "_errors"},
     "_confirm": LEAVES | {"_config", "_confirm", "_dispatch", "_protocol", "_stop", "_telemetry"},
     "_runtime": {"_config", "_confirm", "_dispatch", "_list_reader", "_retry", "_stop"}
     | {"_transport"},
-    "_batch_input": {"_config", "_dispatch", "_errors", "_models", "msgspec"},
+    "_batch_input": {"_config", "_dispatch", "_errors", "_input_reader", "_models", "msgspec"},
     "_client": {
         "_batch_input",
         "_config",

@@ -22,7 +22,7 @@ async def test_equal_commands_are_sent_once_and_each_gets_the_outcome() -> None:
         other,
         msgspec.structs.replace(first, transaction=5),
         msgspec.structs.replace(first, id_tag="another"),
-        first,
+        msgspec.structs.replace(first, id_tag="TAG"),
         other,
     ]
     with thor.installed():

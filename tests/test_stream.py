@@ -407,7 +407,7 @@ async def test_workers_that_are_cancelled_from_outside_keep_their_outcomes() -> 
             while len(thor.requests) < 3:
                 await asyncio.sleep(0)
             for task in asyncio.all_tasks() - {asyncio.current_task(), batch}:
-                if "OutcomeStream._work" in repr(task):
+                if "OutcomeStream._run_one" in repr(task):
                     task.cancel()
             outcomes = await batch
     for outcome in outcomes:
@@ -484,7 +484,7 @@ async def test_a_worker_that_is_cancelled_in_a_pull_is_no_quiet_end() -> None:
             await anext(stream)
             await asyncio.sleep(0)
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                if "OutcomeStream._work" in repr(task):
+                if "CommandPuller._pull_all" in repr(task):
                     task.cancel()
             with pytest.raises(BatchGaveUp, match="closed before it could be sent"):
                 await anext(stream)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-from itertools import takewhile
-
 import msgspec
 
 from ._config import Commands, check_command
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import NotSentError
+from ._input_reader import EndOfInput, InputReader
 from ._models import StopCharge, StopOutcome
 
 
@@ -22,7 +20,9 @@ def deduplicate(commands: list[StopCharge]) -> tuple[list[StopCharge], list[int]
     sent: list[StopCharge] = []
     found: list[int] = []
     for command in commands:
-        charge = command.chargebox, command.connector, command.id_tag, command.transaction
+        # Tags differ by more than case, as in OCPP.
+        tag = command.id_tag.casefold()
+        charge = command.chargebox, command.connector, tag, command.transaction
         # Without a transaction, another time may mean another charge.
         as_of = command.as_of if command.transaction is None else None
         place = places.setdefault((*charge, as_of), len(sent))
@@ -41,12 +41,12 @@ def outcome_of_duplicate(outcome: StopOutcome, index: int, command: StopCharge) 
 
 
 async def read_all(commands: Commands, dispatcher: Dispatcher) -> list[StopCharge]:
-    """Reads the input until its end, or that of the batch; NotSentError if nothing was read."""
+    """Reads the input until its end, or that of the batch; NotSentError if nothing was read.
+
+    The task and the context are those of the caller. A generator that is left is closed.
+    """
     listed: list[StopCharge] = []
-    if isinstance(commands, AsyncIterable):
-        await dispatcher.wait(_read_into(listed, commands))
-    else:
-        listed += takewhile(lambda _: dispatcher.time() < dispatcher.until, commands)
+    await dispatcher.wait(_read_into(listed, InputReader(commands), dispatcher))
     if not listed and dispatcher.time() >= dispatcher.until:
         raise NotSentError(
             "nothing was sent: out of time before the input gave a command", reason="timeout"
@@ -54,6 +54,14 @@ async def read_all(commands: Commands, dispatcher: Dispatcher) -> list[StopCharg
     return [check_command(command, index) for index, command in enumerate(listed)]
 
 
-async def _read_into(listed: list[StopCharge], commands: AsyncIterable[StopCharge]) -> None:
-    async for command in commands:
-        listed.append(command)
+async def _read_into(
+    listed: list[StopCharge], reader: InputReader[StopCharge], dispatcher: Dispatcher
+) -> None:
+    try:
+        while dispatcher.time() < dispatcher.until:
+            command = await reader.read()
+            if isinstance(command, EndOfInput):
+                break
+            listed.append(command)
+    finally:
+        await reader.close()

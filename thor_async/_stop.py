@@ -273,12 +273,14 @@ class StopOperation(msgspec.Struct, frozen=True):
             await request.attempt()
             if request.error is not None:
                 await request.retry()
-        except (Exception, asyncio.CancelledError) as failure:
+        except (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit) as failure:
             # Cancelled from outside, or a hook that raises: the outcome must still be known.
             request.interrupt(dispatcher.record_local_failure(failure))
             if not dispatcher.is_batch:
                 reporter.call_finished(_outcome(request, reporter, started))
                 raise
+            if isinstance(failure, KeyboardInterrupt | SystemExit):
+                self.emitter.end_program(failure)
         if request.error is not None:
             dispatcher.record_final(request.error, request.attempts)
         outcome = _outcome(request, reporter, started)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Generic, NoReturn, Self, TypeVar
 
+from ._command_puller import CommandPuller
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import BatchGaveUp
 
@@ -19,8 +20,8 @@ _WINDOW = 4
 """Commands that may be pulled and unread, for each that may be in flight."""
 
 
-class _NoCommand:
-    """Stands for the end of the input; None could be a command, of an input that is wrong."""
+_MOST_CUTS = 100
+"""Cancellations of a leave that the clean-up of an input may outlast. anyio sends one a round."""
 
 
 class OutcomeStream(Generic[C, R]):
@@ -29,6 +30,9 @@ class OutcomeStream(Generic[C, R]):
     Iterating delivers the outcomes of all commands that were pulled, and then raises what the input
     raised, or `BatchGaveUp`. Leaving early, or being cancelled, sends nothing more and ends what is
     in flight; `unread` then has every outcome that was not read.
+
+    One task advances the input, in the context in which the stream was made, and closes it when it
+    is left. A cancellation of the leave cuts the clean-up of the input too.
     """
 
     def __init__(
@@ -41,8 +45,11 @@ class OutcomeStream(Generic[C, R]):
         *,
         window: int = _WINDOW,
     ) -> None:
-        self._live = aiter(commands) if isinstance(commands, AsyncIterable) else None
-        self._plain = iter(()) if isinstance(commands, AsyncIterable) else iter(commands)
+        self._news = asyncio.Event()
+        self._puller = CommandPuller(
+            commands, dispatcher, self._has_room, self._start, self._news.set
+        )
+        self._context = contextvars.copy_context()
         self._run = run
         self._dispatcher = dispatcher
         self._width = width
@@ -50,13 +57,11 @@ class OutcomeStream(Generic[C, R]):
         self._within = within
         self._is_entered = self._is_left = False
         self._ready: deque[R] = deque()
-        self._news = asyncio.Event()
-        self._workers: set[asyncio.Task[None]] = set()
+        # With the command of each task that has not begun: when it is cancelled, it never does.
+        self._tasks: dict[asyncio.Task[None], tuple[int, C] | None] = {}
+        self._busy = 0
         self._pulled = 0
         self._read = 0
-        self._is_pulling = False
-        self._is_over = False
-        self._failure: BaseException | None = None
 
     @property
     def unread(self) -> list[R]:
@@ -69,15 +74,14 @@ class OutcomeStream(Generic[C, R]):
         Commands that were pulled and not sent end as `not_sent` with the reason `closed`; iterating
         delivers these outcomes too, and then ends. Call it as often as you like.
         """
-        self._is_over = True
+        self._puller.is_over = True
         self._dispatcher.stop("closed")
 
     async def __aenter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")
         self._is_entered = True
-        self._context = contextvars.copy_context()
-        self._dispatcher.on_unpermitted = self._start_worker
+        self._dispatcher.on_unpermitted = self._puller.ask
         if self._within is not None:
             self._dispatcher.stop_after(self._within)
         return self
@@ -89,15 +93,21 @@ class OutcomeStream(Generic[C, R]):
         traceback: TracebackType | None,
     ) -> None:
         self._is_left = True
+        earlier = self._puller.failure
         self._dispatcher.close()
-        again: asyncio.CancelledError | None = None
-        while self._workers:
-            try:
-                await asyncio.wait(self._workers)
-            except asyncio.CancelledError as cancelled:
-                again = cancelled  # they end at once, and their outcomes still come
-        if again is not None:
-            raise again
+        cancelled = await self._wait_until_ended()
+        failure = self._puller.failure
+        if cancelled is not None:
+            exc = cancelled
+        if failure is not None and failure is not earlier:
+            if exc is None:
+                raise failure
+            # It must not replace what ends the caller's block.
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "the input of a stream failed when it was left", "exception": failure}
+            )
+        if cancelled is not None:
+            raise cancelled
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("a stream cannot be copied or pickled: it is at work in this process")
@@ -107,16 +117,16 @@ class OutcomeStream(Generic[C, R]):
 
     async def __anext__(self) -> R:
         self._check_open()
+        if self._puller.task is None:
+            self._puller.run(self._context.copy())
         while not self._ready:
-            self._start_worker()
-            if not self._workers:
+            if self._puller.is_done and not self._tasks:
                 self._finish()
             self._news.clear()
             await self._news.wait()
         self._read += 1
         outcome = self._ready.popleft()
-        if len(self._workers) - self._dispatcher.unpermitted < self._width:
-            self._start_worker()
+        self._puller.ask()
         return outcome
 
     def __enter__(self) -> NoReturn:
@@ -135,97 +145,67 @@ class OutcomeStream(Generic[C, R]):
 
     def _finish(self) -> NoReturn:
         """Nothing runs and nothing is left to read: raises what ended the batch."""
-        if self._failure is not None:
-            raise self._failure
-        if self._dispatcher.stop_reason == "gave_up" or not self._is_over:
+        if self._puller.failure is not None:
+            raise self._puller.failure
+        if self._dispatcher.stop_reason == "gave_up" or not self._puller.is_over:
             refusal = self._dispatcher.refusal()
             raise BatchGaveUp(refusal.message, self._dispatcher.cause or refusal)
         raise StopAsyncIteration
 
-    def _start_worker(self) -> None:
-        """Starts one more worker, if there is a place for it and a command may be pulled."""
-        # Workers without a permit leave their place to others.
-        if len(self._workers) - self._dispatcher.unpermitted < self._width and self._may_pull():
-            # Not by the loop's task factory: an eager one would run it before it is counted. Not
-            # in the current context, which may be that of another command's call.
-            worker = asyncio.Task(
-                self._work(), loop=asyncio.get_running_loop(), context=self._context.copy()
-            )
-            self._workers.add(worker)
-            worker.add_done_callback(self._on_worker_done)
+    async def _wait_until_ended(self) -> asyncio.CancelledError | None:
+        """Waits for all tasks; returns the last cancellation that came meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        cuts = 0
+        puller = self._puller.task
+        while self._tasks or not (puller is None or puller.done() or cuts == _MOST_CUTS):
+            try:
+                await asyncio.wait({*self._tasks, *filter(None, [puller])})
+            except asyncio.CancelledError as again:
+                cancelled, cuts = again, min(cuts + 1, _MOST_CUTS)
+                if puller is not None:
+                    puller.cancel()
+        return cancelled
 
-    def _may_pull(self) -> bool:
-        return not (
-            self._pulled - self._read >= self._window
-            or self._is_pulling
-            or self._is_over
-            or self._dispatcher.stop_reason
+    def _has_room(self) -> bool:
+        # Commands without a permit leave their place to others.
+        return (
+            self._busy - self._dispatcher.unpermitted < self._width
+            and self._pulled - self._read < self._window
         )
 
-    async def _work(self) -> None:
-        dispatcher, workers, width = self._dispatcher, self._workers, self._width
-        while len(workers) - dispatcher.unpermitted <= width and self._may_pull():
-            index = self._pulled
-            if self._live is None and not dispatcher.is_paused:
-                command = self._take()
-            else:
-                command = await self._pull()
-            if isinstance(command, _NoCommand):
-                return
-            if len(workers) - dispatcher.unpermitted < width:
-                self._start_worker()
-            self._ready.append(await self._run(dispatcher, index, command))
-            self._news.set()
+    def _start(self, command: C) -> None:
+        self._start_task(self._pulled, command)
+        self._pulled += 1
+        self._busy += 1
 
-    async def _pull(self) -> C | _NoCommand:
-        """Waits for the next command; `_NoCommand` when none is left, or none may be pulled."""
-        self._is_pulling = True
+    def _start_task(self, index: int, command: C) -> None:
+        # Not by the loop's task factory: an eager one would run it before it is counted. Not in
+        # the current context, which may be that of the input, or of another command's call.
+        task = asyncio.Task(
+            self._run_one(index, command),
+            loop=asyncio.get_running_loop(),
+            context=self._context.copy(),
+        )
+        self._tasks[task] = index, command
+        task.add_done_callback(self._on_task_done)
+
+    async def _run_one(self, index: int, command: C) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._tasks[task] = None
         try:
-            if not await self._dispatcher.wait_until_pull_allowed():
-                return _NoCommand()
-            if self._live is None:
-                return self._take()
-            taken = await self._dispatcher.wait(_take_next(self._live))
-        except (Exception, asyncio.CancelledError) as failure:
-            return self._end(failure)
+            self._ready.append(await self._run(self._dispatcher, index, command))
         finally:
-            self._is_pulling = False
-        if taken is None:
-            return _NoCommand()
-        self._pulled += 1
-        return taken[0]
+            self._busy -= 1
+            self._news.set()
+            self._puller.ask()
 
-    def _take(self) -> C | _NoCommand:
-        """Takes the next command of an input that is not awaited."""
-        try:
-            command = next(self._plain)
-        except (Exception, asyncio.CancelledError) as failure:
-            return self._end(failure)
-        self._pulled += 1
-        return command
-
-    def _end(self, failure: BaseException) -> _NoCommand:
-        """Notes that the input has ended, or has failed."""
-        if isinstance(failure, asyncio.CancelledError) and _is_being_cancelled():
-            raise failure
-        self._is_over = True
-        if not isinstance(failure, StopIteration | StopAsyncIteration):
-            self._failure = failure
-        return _NoCommand()
-
-    def _on_worker_done(self, worker: asyncio.Task[None]) -> None:
-        self._workers.discard(worker)
-        if worker.cancelled():
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        unbegun = self._tasks.pop(task)
+        if task.cancelled():
             self._dispatcher.stop("closed")
-        elif (failure := worker.exception()) is not None:
-            self._is_over, self._failure = True, failure
-        self._news.set()
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _take_next(source: AsyncIterator[C]) -> tuple[C]:
-    return (await anext(source),)
+            if unbegun is not None:
+                self._start_task(*unbegun)
+        elif (failure := task.exception()) is not None:
+            self._puller.fail(failure)
+        if not self._tasks:
+            self._news.set()

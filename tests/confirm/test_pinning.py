@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -95,6 +96,20 @@ async def test_a_charge_without_a_number_does_not_hide_others() -> None:
 
 
 @under_virtual_time
+async def test_a_charge_without_a_connector_is_not_pinned_and_hides_no_other() -> None:
+    world = World([charge(9, connector=0), charge(7), charge(8, "B")])
+    world.chargeboxes = [Chargebox(id="C")]
+    assert await world.find() == StopCharge("A", 1, TAG, 7, ref="ours")
+    assert await world.find(StopCharge("B", 1, TAG)) == StopCharge("B", 1, TAG, 8)
+    assert await world.reason(StopCharge("C", 1, TAG)) == "not_running"
+    found = await world.find(StopCharge("A", 2, TAG))
+    assert isinstance(found, NotSentError)
+    assert (found.reason, found.message) == (
+        "pin", "the running list does not tell on which connector of it a charge runs"
+    )  # fmt: skip
+
+
+@under_virtual_time
 async def test_a_charge_without_a_number_shows_that_the_chargebox_is_known() -> None:
     world = World([charge(None, "A", 2)])
     assert await world.reason() == "not_running"
@@ -146,6 +161,44 @@ async def test_after_a_cancelled_request_the_next_command_asks_again() -> None:
             await world.find()
     assert world.asked == 1
     assert await world.reason() == "not_running"
+
+
+@under_virtual_time
+async def test_a_list_of_chargeboxes_that_fails_is_told_and_asked_for_again() -> None:
+    world = World([charge(8, "B")])
+    world.chargeboxes = ServerError("Thor answered 503: busy", status=503)
+    found = await world.find()
+    assert isinstance(found, NotSentError)
+    assert (found.reason, found.cause) == ("pin", world.chargeboxes)
+    assert found.message == "the list of chargeboxes is not known: Thor answered 503: busy"
+    assert (await world.reason(), world.asked) == ("pin", 1)
+    world.chargeboxes = [Chargebox(id="A")]
+    await asyncio.sleep(2.1)
+    assert await world.reason() == "not_running"
+    assert world.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "expected"),
+    [(None, [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]), (50.0, [50.0, 50.0, 50.0, 50.0, 50.0, 60.0])],
+)
+def test_a_list_of_chargeboxes_that_fails_is_asked_for_less_and_less_often(
+    retry_after: float | None, expected: list[float]
+) -> None:
+    async def scene() -> None:
+        world = World([charge(8, "B")])
+        world.latency = 0.0
+        world.chargeboxes = ServerError("down", status=503, retry_after=retry_after)
+        asked: list[float] = []
+        while len(asked) <= len(expected):
+            before = world.asked
+            await world.resolver.is_known("A")
+            if world.asked > before:
+                asked.append(now())
+            await asyncio.sleep(0.25)
+        assert [b - a for a, b in itertools.pairwise(asked)] == pytest.approx(expected, abs=0.3)
+
+    virtual_time.run(scene)
 
 
 @under_virtual_time

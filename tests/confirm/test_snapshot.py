@@ -19,6 +19,14 @@ def test_a_snapshot_of_rows_in_disorder() -> None:
     assert snapshot.find("A", 4) is None
 
 
+def test_a_charge_without_a_connector_may_be_on_each_one_of_its_chargebox() -> None:
+    snapshot = Snapshot(0, [charge(1), charge(2, connector=0), charge(3, "B")])
+    assert snapshot.charges_at("A", 1) == (ListedCharge(1), ListedCharge(2, is_placed=False))
+    assert snapshot.charges_at("A", 2) == (ListedCharge(2, is_placed=False),)
+    assert snapshot.charges_at("B", 1) == (ListedCharge(3),)
+    assert snapshot.find("A", 2) == ListedCharge(2, is_placed=False)
+
+
 def test_what_a_list_tells_is_kept_and_what_it_does_not_tell_is_none() -> None:
     started = datetime(2026, 1, 1, tzinfo=UTC)
     full = RunningCharge(

@@ -82,7 +82,10 @@ def refused(*, connector: int = 1, tag: str = TAG, unlocked: bool = False) -> St
 
 
 Fact = Sequence[int] | StopNotification | str
-"""A complete list, as the transactions at (A, 1); a notification; or "sent" and "answered"."""
+"""A complete list, as the transactions at (A, 1); a notification; or "sent" and "answered".
+
+A negative transaction is that of a charge of A whose connector the list does not tell.
+"""
 
 
 def play(
@@ -100,7 +103,11 @@ def play(
             case StopNotification():
                 tracker.notify(fact)
             case _:
-                listed = [charge(number) for number in fact if isinstance(number, int)]
+                listed = [
+                    charge(abs(number), connector=int(number > 0))
+                    for number in fact
+                    if isinstance(number, int)
+                ]
                 tracker.observe(Snapshot(now, [charge(1, "elsewhere"), *listed]))
     return tracker.conclude(said)
 
@@ -121,6 +128,9 @@ PAST = ("sent", "answered")
         ((*PAST, [EARLIER], [EARLIER]), "stopped", REPLACED),
         ((*PAST, [NEXT], [EARLIER]), "stopped", REPLACED),
         (([OURS], *PAST, [EARLIER], []), "stopped", GONE),
+        (([OURS], *PAST, [-NEXT], [-NEXT]), "stopped", GONE),
+        (([-OURS], *PAST, [], []), "stopped", GONE),
+        ((*PAST, [-OURS]), "still_running", RUNS),
         ((*PAST, ended(OURS)), "stopped", NOTIFIED),
         (("sent", ended(OURS), "answered"), "stopped", NOTIFIED),
         ((ended(OURS), *PAST), "stopped", NOTIFIED),
@@ -143,6 +153,8 @@ def test_proof(facts: tuple[Fact, ...], state: str, evidence: str) -> None:
         (PAST, "no complete running list"),
         (([OURS], *PAST), "no complete running list"),
         ((*PAST, [], [], []), "never seen"),
+        # A charge of A on whatever connector replaces none.
+        ((*PAST, [-NEXT], [-NEXT], [-NEXT]), "no complete running list"),
         (([OURS], *PAST, []), "absent from a single one"),
         (([OURS], *PAST, [], [OURS], []), "absent from a single one"),
         (([OURS], [], [], *PAST), "no complete running list"),
@@ -193,6 +205,8 @@ def test_no_proof(facts: tuple[Fact, ...], doubt: str) -> None:
         # Whatever was there is gone.
         ((*PAST, [OURS], [], []), "stopped"),
         ((*PAST, refused()), "refused"),
+        (([-OURS], *PAST, [], []), "unconfirmed"),
+        (([OURS, -NEXT], *PAST, [-NEXT], [-NEXT]), "unconfirmed"),
     ],
 )
 def test_without_a_transaction(facts: tuple[Fact, ...], state: str) -> None:

@@ -261,6 +261,13 @@ def test_a_secret_that_looks_like_a_code_is_none(key: str, echo: str) -> None:
     assert str(error) == f"Thor answered 403: {echo.replace('S3cret', '***')}"
 
 
+@pytest.mark.parametrize("tag", ["s", "Bu", "usy"])
+def test_a_short_tag_costs_no_code_and_no_word(tag: str) -> None:
+    error = parse_stop_answer(Answer(403, encode({"message": "ServerBusy"})), (tag,), NOW)
+    assert error is not None
+    assert (error.code, str(error)) == ("ServerBusy", "Thor answered 403: ServerBusy")
+
+
 def test_a_known_code_stands_beside_an_echoed_secret() -> None:
     body = encode({"message": "S3cret", "code": "APIKeyNotFound"})
     error = parse_stop_answer(Answer(403, body), ("S3cret",), NOW)

@@ -111,7 +111,9 @@ CHARGEBOX = Chargebox(
 FIELDS = {"id": "transaction"}
 """Names of fields in a `RunningCharge` where Thor has others."""
 
-NEEDED = ("chargebox", "connector")
+NEEDED = ("chargebox",)
+UNPLACED = (None, 0, -1, 2**63, 10**400, 1.5, "2", True, [2], {"id": 2})
+"""What is no number of a connector."""
 
 
 def running(*items: object, **others: object) -> bytes:
@@ -163,7 +165,7 @@ def test_a_chargebox() -> None:
     assert one_box(LISTED) == CHARGEBOX
 
 
-@pytest.mark.parametrize("name", [name for name in ITEM if name not in NEEDED])
+@pytest.mark.parametrize("name", [name for name in ITEM if name not in (*NEEDED, "connector")])
 def test_a_missing_field_of_a_charge_is_none(name: str) -> None:
     expected = msgspec.structs.replace(CHARGE, **{FIELDS.get(name, name): None})
     assert one(ITEM | {name: None}) == expected
@@ -200,9 +202,9 @@ def test_coordinates_may_be_strings() -> None:
     assert one_box(LISTED | {"coordinates": place}) == CHARGEBOX
 
 
-def test_only_chargebox_and_connector_are_required() -> None:
+def test_only_the_chargebox_is_required() -> None:
     charge = one({name: ITEM[name] for name in NEEDED})
-    assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=2, transaction=None)
+    assert charge == RunningCharge(chargebox="EaJ7cU9NJ3YkTNgy", connector=0, transaction=None)
     assert one_box({"id": "A"}) == Chargebox(id="A")
 
 
@@ -278,6 +280,44 @@ def test_an_odd_field_of_a_chargebox_costs_only_itself(name: str, odd: Any, kept
     assert looking(json.dumps([LISTED, LISTED | {name: odd}]).encode()) == [CHARGEBOX, expected]
 
 
+@pytest.mark.parametrize("number", UNPLACED)
+def test_a_charge_without_a_connector_costs_only_its_connector(number: Any) -> None:
+    unplaced = msgspec.structs.replace(CHARGE, connector=0)
+    assert reading(running(ITEM, ITEM | {"connector": number}, ITEM)) == [CHARGE, unplaced, CHARGE]
+
+
+@pytest.mark.parametrize("name", [name for name in ITEM if name != "chargebox"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(b"null", b"[]", b'{"a": [1]}', b"[[{}]]", b"true", b'""', b"1e308", b"1e999", b"-0.0"),
+        *(b"1" * 400, b'"\xe4"', b'{"name": "\xe4"}', b'{"\xe4": 1}'),
+    ],
+)
+def test_no_value_of_a_field_costs_the_rest_of_a_charge_or_of_the_list(
+    name: str, odd: bytes
+) -> None:
+    item = json.dumps(ITEM | {name: "@"}).encode().replace(b'"@"', odd)
+    found = reading(b'{"count": 2, "items": [%s, %s]}' % (json.dumps(ITEM).encode(), item))
+    assert isinstance(found, list)
+    assert found[0] == CHARGE
+    own = FIELDS.get(name, name)
+    expected = msgspec.structs.asdict(CHARGE) | {own: getattr(found[1], own)}
+    assert msgspec.structs.asdict(found[1]) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in LISTED if name != "id"])
+@pytest.mark.parametrize("odd", [b"{}", b"1e999", b"1" * 400, b'"\xe4"', b'{"latitude": "\xe4"}'])
+def test_no_value_of_a_field_costs_the_rest_of_a_chargebox(name: str, odd: bytes) -> None:
+    item = json.dumps(LISTED | {name: "@"}).encode().replace(b'"@"', odd)
+    found = looking(b"[%s, %s]" % (json.dumps(LISTED).encode(), item))
+    assert isinstance(found, list)
+    assert found[0] == CHARGEBOX
+    kept = found[1] if name == "connectors" else msgspec.structs.replace(found[1], **{name: None})
+    known = {} if name == "connectors" else {name: None}
+    assert kept == msgspec.structs.replace(CHARGEBOX, **known)
+
+
 def test_several_odd_fields_of_one_row() -> None:
     odd = {"id": 0, "energy": "1", "date_started": "today", "user": [1], "payment": 7}
     assert one(ITEM | odd) == msgspec.structs.replace(
@@ -296,7 +336,7 @@ def test_an_empty_list_is_a_list() -> None:
 BAD_ITEMS: list[Any] = [
     *({name: value for name, value in ITEM.items() if name != needed} for needed in NEEDED),
     *(ITEM | {name: None} for name in NEEDED),
-    *(ITEM | {"connector": number} for number in (0, -1, 2**63, "2", True)),
+    {"connector": 1, "id": 7},
     ITEM | {"chargebox": 7},
     ITEM | {"chargebox": 7, "energy": "12"},
     None,

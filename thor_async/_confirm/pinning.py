@@ -16,6 +16,9 @@ from .snapshot import ListedCharge, Snapshot
 from .tracker import CLOCK_MARGIN, LONGEST_LAG
 
 _KNOWN_FOR = 60.0
+_FIRST_BACKOFF, _BACKOFF_GROWTH, _LONGEST_BACKOFF = 2.0, 2.0, 60.0
+# One wrong header must not end all pins for years.
+_LONGEST_RETRY_AFTER = 3600.0
 
 ListChargeboxes = Callable[[], Awaitable[list[Chargebox] | ThorError]]
 
@@ -30,7 +33,9 @@ class TransactionResolver:
         self._lock = asyncio.Lock()
         self._known: set[str] = set()
         self._latest: Snapshot | None = None
-        self._listed_at = -_KNOWN_FOR
+        self._ask_from = -math.inf
+        self._backoff = _FIRST_BACKOFF
+        self._failure: ThorError | None = None
 
     async def find(
         self, command: StopCharge, since: float, *, proves_end: bool = True
@@ -55,14 +60,11 @@ class TransactionResolver:
             there = snapshot.charges_at(command.chargebox, command.connector)
             meant_at = snapshot.wall_time - (snapshot.begun - since)
             if there:
-                return _choose(command, there, meant_at)
+                return _choose_placed(command, there, meant_at)
             if not proves_end:
                 return _cannot_pin("the running list has no charge there")
             if not await self.is_known(command.chargebox):
-                return _cannot_pin(
-                    "the running list has no charge there, and may be another account's, because "
-                    "no list has ever had this chargebox: check read_url"
-                )
+                return self._why_unknown()
             begun_by = since
             if command.as_of is not None:
                 age = snapshot.wall_time - command.as_of.timestamp()
@@ -78,25 +80,53 @@ class TransactionResolver:
     async def is_known(self, chargebox: str) -> bool:
         """Whether any list has had this chargebox. If none has, its absence proves nothing."""
         async with self._lock:
-            if chargebox not in self._known and self._loop.time() - self._listed_at >= _KNOWN_FOR:
-                listed = await self._list_chargeboxes()
-                # Not before: the next command asks again when this one is cancelled.
-                self._listed_at = self._loop.time()
-                if not isinstance(listed, ThorError):
-                    self._known |= {chargebox.id for chargebox in listed}
+            if chargebox not in self._known and self._loop.time() >= self._ask_from:
+                # Nothing is noted before: the next command asks again when this one is cancelled.
+                self._take(await self._list_chargeboxes())
         return chargebox in self._known
+
+    def _take(self, listed: list[Chargebox] | ThorError) -> None:
+        """Takes in a list of chargeboxes, and decides when to ask for the next."""
+        if isinstance(listed, ThorError):
+            asked = min(listed.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+            self._failure = listed
+            self._ask_from = self._loop.time() + max(self._backoff, asked)
+            self._backoff = min(self._backoff * _BACKOFF_GROWTH, _LONGEST_BACKOFF)
+        else:
+            self._failure = None
+            self._ask_from = self._loop.time() + _KNOWN_FOR
+            self._backoff = _FIRST_BACKOFF
+            self._known |= {chargebox.id for chargebox in listed}
+
+    def _why_unknown(self) -> NotSentError:
+        if self._failure is not None:
+            why = f"the list of chargeboxes is not known: {self._failure.message}"
+            return NotSentError(why, reason="pin", cause=self._failure)
+        return _cannot_pin(
+            "the running list has no charge there, and may be another account's, because "
+            "no list has ever had this chargebox: check read_url"
+        )
+
+
+def _choose_placed(
+    command: StopCharge, there: Sequence[ListedCharge], meant_at: float
+) -> StopCharge | NotSentError:
+    """Returns as `_choose` for the only charge that is certainly there."""
+    placed = [charge for charge in there if charge.is_placed]
+    if len(placed) > 1:
+        return _cannot_pin("the running list has several charges there")
+    if not placed:
+        return _cannot_pin("the running list does not tell on which connector of it a charge runs")
+    return _choose(command, placed[0], meant_at)
 
 
 def _choose(
-    command: StopCharge, there: Sequence[ListedCharge], meant_at: float
+    command: StopCharge, charge: ListedCharge, meant_at: float
 ) -> StopCharge | NotSentError:
     """Returns the command with the transaction of the charge there, if that one is meant.
 
     Without an `as_of` the command is meant at epoch second `meant_at`.
     """
-    if len(there) > 1:
-        return _cannot_pin("the running list has several charges there")
-    charge = there[0]
     if charge.transaction is None:
         return _cannot_pin("the running list has no transaction number for the charge there")
     if charge.id_tag is not None and charge.id_tag.casefold() != command.id_tag.casefold():

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .._protocol.lists import RunningCharge
+from .._protocol.lists import UNPLACED, RunningCharge
 
 
 class ListedCharge(NamedTuple):
     """A charge of a list. `started` is its `date_started` in epoch seconds, by Thor's clock.
 
     `transaction` is None when the list has no valid number for it. None also stands for a tag or a
-    date that the list does not tell.
+    date that the list does not tell. One that is not `is_placed` may be on any connector.
     """
 
     transaction: int | None
     id_tag: str | None = None
     started: float | None = None
+    is_placed: bool = True
 
 
 class Snapshot:
@@ -51,6 +52,7 @@ class Snapshot:
                 charge.transaction,
                 charge.id_tag,
                 None if started is None else started.timestamp(),
+                charge.connector != UNPLACED,
             )
             place = charge.chargebox, charge.connector
             self._there[place] = (*self._there.get(place, ()), listed)
@@ -59,8 +61,12 @@ class Snapshot:
             self.chargeboxes.add(charge.chargebox)
 
     def charges_at(self, chargebox: str, connector: int) -> Sequence[ListedCharge]:
-        """Returns the charges on that connector. More than one is a list in disorder."""
-        return self._there.get((chargebox, connector), ())
+        """Returns the charges that are, or may be, on that connector.
+
+        More than one that is placed there is a list in disorder.
+        """
+        there = self._there.get((chargebox, connector), ())
+        return there + self._there.get((chargebox, UNPLACED), ())
 
     def find(self, chargebox: str, transaction: int) -> ListedCharge | None:
         """Returns the charge with that number at the chargebox, on any connector."""

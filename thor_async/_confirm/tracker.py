@@ -187,7 +187,7 @@ class ChargeTracker:
         if mine is not None:
             self._note_begin(mine, snapshot)
         elif number is None:
-            self._was_seen |= is_shown
+            self._was_seen |= any(charge.is_placed for charge in there)
         if self._is_sent and number is not None:
             self._saw_later_charge |= bool(others)
         if self._watched_from is None:
@@ -214,7 +214,7 @@ class ChargeTracker:
         """Takes the charge of a list for the one that is meant, if it can be no other."""
         self._was_seen = False
         self._transaction = None
-        if len(there) == 1 and self._is_same_tag(there[0].id_tag):
+        if len(there) == 1 and there[0].is_placed and self._is_same_tag(there[0].id_tag):
             self._transaction = there[0].transaction
 
     def _is_same_tag(self, id_tag: str | None) -> bool:
@@ -231,8 +231,12 @@ class ChargeTracker:
     def _count_absences(
         self, is_shown: bool, others: Sequence[ListedCharge], begun: float, watched_from: float
     ) -> None:
-        if not is_shown and any(charge.transaction is None for charge in others):
-            # The charge without a number may be this one: the list proves nothing.
+        if not is_shown and any(
+            charge.transaction is None or not (charge.is_placed or self._was_seen)
+            for charge in others
+        ):
+            # The charge without a number may be this one: the list proves nothing. One without a
+            # connector replaces none.
             self._shown, self._absent, self._replaced = None, 0, 0
             return
         self._shown = is_shown
@@ -242,7 +246,8 @@ class ChargeTracker:
         base = self._began_by if self._is_given else max(self._began_by, watched_from)
         if begun > base + LONGEST_LAG:
             self._absent += 1
-            self._replaced = self._replaced + 1 if others else 0
+            is_replaced = any(charge.is_placed for charge in others)
+            self._replaced = self._replaced + 1 if is_replaced else 0
 
     def _decide(self) -> None:
         if self._watched_from is None:

@@ -74,6 +74,7 @@ class Dispatcher:
         self._idle_waiters: Waiters = deque()
         self.unpermitted = 0
         self.on_unpermitted: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[], None] = lambda: None
 
     def stop_after(self, seconds: float) -> None:
         """Stops after `seconds`, with everything that still goes on."""
@@ -86,6 +87,7 @@ class Dispatcher:
             self.stop_reason, self.cause = reason, cause
             self._breaker.disable()
             self._expire(self._waits)
+            self.on_stop()
 
     def abort(self) -> None:
         """Stops, and ends at once what is in flight."""

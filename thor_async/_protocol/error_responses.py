@@ -103,7 +103,7 @@ def _find_code(named: list[str], others: list[str], secrets: tuple[str, ...]) ->
     elsewhere = {value.strip() for value in others} & CODES.keys()
     if not known and len(elsewhere) == 1:
         return elsewhere.pop()
-    new = [token for token in tokens if not any(secret in token for secret in secrets)]
+    new = [token for token in tokens if sanitize(token, secrets) == token]
     return next(iter(known + new), None)
 
 

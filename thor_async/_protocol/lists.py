@@ -23,7 +23,11 @@ Rows = list[msgspec.Raw]
 LIST_LIMIT = 32 * 1024 * 1024
 """Bytes that are read of a list. A longer list is an error."""
 
+UNPLACED = 0
+"""The connector of a charge whose connector the list does not tell."""
+
 _CHUNK = 250
+_ODD = (msgspec.ValidationError, UnicodeDecodeError)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The years 2000 to 2100. Seconds, microseconds and nanoseconds of our time are outside of them.
 _EARLIEST, _LATEST = 946_684_800_000, 4_102_444_800_000
@@ -38,11 +42,11 @@ _Value = TypeVar("_Value")
 class RunningCharge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A charge that runs, from Thor's list.
 
-    `transaction` is what a `StopCharge` takes; it is None when the list has no valid number, and
-    then no stop can be pinned to this charge. `id_tag` is None when the charge was started remotely
-    or by the API; `energy` is in Wh; `payment` is None when the charge is free. Each optional field
-    is also None when the list leaves it out or has a value of another type there. The repr shows
-    neither `id_tag`, nor `user`, nor `payment`.
+    `transaction` is what a `StopCharge` takes. When the list has no valid number, `transaction` is
+    None, and `connector` is 0: then no stop can be pinned to this charge. `id_tag` is None when the
+    charge was started remotely or by the API; `energy` is in Wh; `payment` is None when the charge
+    is free. Each optional field is also None when the list leaves it out or has a value of another
+    type there. The repr shows neither `id_tag`, nor `user`, nor `payment`.
     """
 
     chargebox: str
@@ -92,7 +96,7 @@ class Chargebox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class _PolledRow(msgspec.Struct, gc=False):
     chargebox: str
-    connector: _Number
+    connector: _Number | None = None
     id: _Number | None = None
     id_tag: str | None = None
     date_started: float | None = None
@@ -174,8 +178,8 @@ def parse_chargeboxes_answer(
 def decode_running_rows(rows: Rows) -> Iterator[list[RunningCharge] | ThorError]:
     """Yields the running charges of `rows` in chunks, each in a few milliseconds.
 
-    An error is yielded last and replaces the whole list: a row without a chargebox and a connector
-    hides which charges run.
+    An error is yielded last and replaces the whole list: a row without a chargebox hides which
+    charges run. A row without a connector hides it of one chargebox only.
     """
     return _decode_rows(rows, _charge_row, _charge_with_user, "running charges")
 
@@ -212,7 +216,7 @@ def _decode_row(row: msgspec.Raw, decoder: msgspec.json.Decoder[_Item]) -> _Item
     """Decodes one row without the fields that have another type than documented."""
     try:
         return decoder.decode(row)
-    except msgspec.ValidationError:
+    except _ODD:
         pass
     # Not converted from Python values: msgspec 0.21.0 fails there on an enormous number.
     values = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
@@ -221,7 +225,7 @@ def _decode_row(row: msgspec.Raw, decoder: msgspec.json.Decoder[_Item]) -> _Item
         if field.name in values:
             try:
                 msgspec.json.decode(values[field.name], type=field.type)
-            except msgspec.ValidationError:
+            except _ODD:
                 del values[field.name]
     return decoder.decode(msgspec.json.encode(values))
 
@@ -240,7 +244,7 @@ def _charge_with_user(listed: _RunningRow) -> RunningCharge:
 def _charge(listed: _PolledRow, user: Any = None, payment: Any = None) -> RunningCharge:
     return RunningCharge(
         chargebox=listed.chargebox,
-        connector=listed.connector,
+        connector=listed.connector or UNPLACED,
         transaction=listed.id,
         id_tag=listed.id_tag,
         date_started=_time(listed.date_started),
@@ -275,5 +279,5 @@ def _time(milliseconds: float | None) -> datetime | None:
 def _coordinates(listed: msgspec.Raw) -> Coordinates | None:
     try:
         return msgspec.json.decode(listed, type=Coordinates, strict=False)
-    except msgspec.ValidationError:
+    except _ODD:
         return None

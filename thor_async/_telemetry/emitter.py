@@ -34,12 +34,13 @@ class EventEmitter:
         self._listeners: list[tuple[str, Listener]] = [("a log handler", log)]
         self._listeners += [("on_event", listener) for listener in listeners]
         self._reported: set[int] = set()
+        self._is_ending = False
 
     def emit(self, event: Event) -> None:
         """Calls each listener. The first exception of each is logged, and none is raised.
 
-        KeyboardInterrupt and SystemExit pass: they are for the program. CancelledError does not,
-        because no cancellation arrives in a function that is not awaited.
+        KeyboardInterrupt and SystemExit are for the program, see `end_program`. CancelledError is
+        no cancellation here, because none arrives in a function that is not awaited.
         """
         for place, (name, listener) in enumerate(self._listeners):
             try:
@@ -48,6 +49,17 @@ class EventEmitter:
                 if place not in self._reported:
                     self._reported.add(place)
                     log_failure(name, failure)
+            except (KeyboardInterrupt, SystemExit) as end:
+                self.end_program(end)
+
+    def end_program(self, end: KeyboardInterrupt | SystemExit) -> None:
+        """Lets the loop raise it to the program in its next round, so that it costs no outcome.
+
+        Only the first: the program then ends its tasks, and another one would break that off.
+        """
+        if not self._is_ending:
+            self._is_ending = True
+            asyncio.get_running_loop().call_soon(_raise, end)
 
     @property
     def emits_all(self) -> bool:
@@ -131,6 +143,10 @@ class CallReporter(msgspec.Struct, gc=False):
             "ref": command.ref,
             "index": self.index,
         }
+
+
+def _raise(end: BaseException) -> None:
+    raise end
 
 
 def _as_listeners(on_event: OnEvent) -> list[Listener]:
