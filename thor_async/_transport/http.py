@@ -9,13 +9,13 @@ import ssl
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage
 
-from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
+from .._errors import NotSentError, ThorError, UnexpectedResponse
 from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request, build_headers
-from .._protocol.sanitize import sanitize
-from .connections import NoConnectionError, session_parts
+from .connections import session_parts
 from .deadlines import Deadlines
+from .failures import translate
 
 _CONNECT_AT_MOST = 5.0
 
@@ -106,7 +106,8 @@ class Transport:
                     # At the end of the body aiohttp has released it, unless it is a 101.
                     if not response.closed:
                         response.close()
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+        except Exception as error:
+            # Of any type: the connector, the resolver or a hook may be somebody else's.
             failure = error
         except asyncio.CancelledError as cancelled:
             # An owner who closes a given session cancels the lookup of an address in it.
@@ -114,7 +115,7 @@ class Transport:
             if not self._session.closed or (task is not None and task.cancelling()):
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
-        return answer or _translate(failure)
+        return answer or translate(failure, self._session.connector)
 
 
 def _head(response: aiohttp.ClientResponse) -> Answer:
@@ -149,35 +150,3 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
             return None
         body += await content.readany()
     return bytes(body) if len(body) <= limit else None
-
-
-def _translate(failure: Exception) -> ThorError:
-    """Returns the error that an exception of aiohttp means."""
-    if (error := _translate_connect(failure)) is not None:
-        return error
-    match failure:
-        case TimeoutError():
-            return ResponseTimeout("no answer in time")
-        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | OSError():
-            return ConnectionLost(_add_reason("the connection was lost", failure))
-    return UnexpectedResponse(f"not HTTP as it should be ({type(failure).__name__})")
-
-
-def _translate_connect(failure: Exception) -> NotSentError | None:
-    """Returns the error for what aiohttp raises only before it has a connection; else None."""
-    match failure:
-        case aiohttp.ClientConnectorDNSError():
-            return NotSentError(_add_reason("no address for the host", failure), reason="dns")
-        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return NotSentError(_add_reason("no safe connection", failure), reason="tls")
-        case aiohttp.ConnectionTimeoutError():
-            return NotSentError("could not connect in time", reason="connect")
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError() | NoConnectionError():
-            return NotSentError(_add_reason("could not connect", failure), reason="connect")
-    return None
-
-
-def _add_reason(message: str, failure: Exception) -> str:
-    """Adds only the reason of a failure: its whole text may print the request."""
-    reason = getattr(failure, "certificate_error", None) or getattr(failure, "strerror", None)
-    return f"{message}: {sanitize(str(reason))}" if reason else message
