@@ -13,7 +13,6 @@ from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.tracing import Trace
@@ -59,61 +58,56 @@ class GuardedConnector(aiohttp.TCPConnector):
     ) -> Connection:
         is_last = False
         while True:
-            connection = await self._connect_or_translate(req, traces, timeout)
-            transport, handler = connection.transport, connection.protocol
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except (aiohttp.ClientConnectorError, aiohttp.ServerFingerprintMismatch, TimeoutError):
+                raise
+            except Exception as error:
+                # Also what a resolver, or the hook of a trace, raises.
+                failure = describe_failed_connect(error)
+                break
+            transport = connection.transport
             guard = transport and transport.get_protocol()
             try:
                 if isinstance(guard, Guard):
-                    # Between two requests.
                     if guard.must_read_first:
                         await let_loop_read()
                     is_taken = guard.expect_answer()
                 else:
-                    is_taken = is_last
-                    if transport is not None and handler is not None:
-                        guard = Guard(transport, handler)
-                        await guard.read_before_first()
-                        is_taken = _can_use_new(guard, handler, is_last=is_last)
+                    guard, is_taken = await _guard_new(connection, is_last=is_last)
                     is_last = True
             except BaseException:
                 connection.close()
                 raise
             if is_taken:
-                if isinstance(guard, Guard):
+                if guard is not None:
                     connection.add_callback(guard.expect_nothing)
                 return connection
             connection.close()
-
-    async def _connect_or_translate(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        """Connects; what aiohttp raises for more than a failed connection is raised as that."""
-        try:
-            return await super().connect(req, traces, timeout)
-        except (aiohttp.ClientConnectorError, aiohttp.ServerFingerprintMismatch, TimeoutError):
-            raise
-        except Exception as error:
-            # Also what a resolver, or the hook of a trace, raises.
-            failure = describe_failed_connect(error)
         # Not inside `except`: aiohttp's errors hold the headers of the request, and so the key.
         raise failure
 
 
-def _can_use_new(guard: Guard, handler: ResponseHandler, *, is_last: bool) -> bool:
-    """Whether to send on a new connection; False if it was ended, and another is to be tried.
+async def _guard_new(connection: Connection, *, is_last: bool) -> tuple[Guard | None, bool]:
+    """Returns a guard, and whether to send: not if the connection has ended before a request.
 
-    Raises `NoConnectionError` if the server has spoken before it was asked: then it would connect
-    again and again. The last one is used although it has ended, so that the request fails on it.
+    Raises `NoConnectionError` if the server has spoken before it was asked: another connection
+    would be no better. The last one is used although it has ended, so that the request fails on it.
     """
+    transport, handler = connection.transport, connection.protocol
+    if transport is None or handler is None:
+        return None, is_last
+    guard = Guard(transport, handler)
+    await guard.read_before_first()
     if guard.expect_answer():
-        return True
+        return guard, True
     if isinstance(failure := handler.exception(), NoConnectionError):
         raise failure
     if not guard.is_over:
         raise NoConnectionError("the server sent something before it was asked")
     if is_last:
         guard.expect_anything()
-    return is_last
+    return guard, is_last
 
 
 class SingleWriteRequest(aiohttp.ClientRequest):

@@ -42,6 +42,8 @@ class Guard(asyncio.BufferedProtocol):
         "_has_spoken",
         "_is_first",
         "_received",
+        "_records",
+        "_sees_all",
         "_tls",
         "_transport",
         "_unread",
@@ -55,6 +57,9 @@ class Guard(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._unread = _watch_unread(transport)
         self._tls: ssl.SSLObject | RecordConnection | None = transport.get_extra_info("ssl_object")
+        self._records = self._tls if isinstance(self._tls, RecordConnection) else None
+        # In any other TLS half a record cannot be seen.
+        self._sees_all = self._tls is None or self._records is not None
         # Asked for now, because it is not told after an alert.
         self._version = self._tls.version() if self._tls else None
         self.must_read_first = self._unread is None or self._tls is not None
@@ -64,7 +69,7 @@ class Guard(asyncio.BufferedProtocol):
         # Of the answer; None once they are known to begin a status line.
         self._first_bytes: bytes | None = b""
         # The answer itself, unless it is large, and its size.
-        self._answer = bytearray()
+        self._answer = b""
         self._received = 0
         self._ended_exactly = True
         transport.set_protocol(self)
@@ -78,7 +83,7 @@ class Guard(asyncio.BufferedProtocol):
                 # The loop tells the reason of an end one round later.
                 await let_loop_read()
                 return
-            if not (self._has_unread() or self._has_unfinished_record()):
+            if not self._has_unread():
                 return
         self._has_spoken = True
 
@@ -97,10 +102,11 @@ class Guard(asyncio.BufferedProtocol):
             or not self._ended_exactly
             or self._transport.get_write_buffer_size()
             # Of a new connection `read_before_first` has just seen to it; now it may be a ticket.
-            or (not self._is_first and (self._has_unread() or self._has_unfinished_record()))
+            or (not self._is_first and self._has_unread())
         ):
             return False
-        self.expect_anything()
+        self._expects_nothing = False
+        self._first_bytes = b""
         return True
 
     def expect_anything(self) -> None:
@@ -112,11 +118,9 @@ class Guard(asyncio.BufferedProtocol):
         """Passes no more bytes on: aiohttp is about to release the connection."""
         self._expects_nothing = True
         self._is_first = False
-        # In any other TLS half a record cannot be seen.
-        can_see_all = self._tls is None or isinstance(self._tls, RecordConnection)
-        is_kept = len(self._answer) == self._received
-        self._ended_exactly = can_see_all and is_kept and ends_exactly(self._answer)
-        self._answer.clear()
+        answer, self._answer = self._answer, b""
+        is_kept = len(answer) == self._received
+        self._ended_exactly = self._sees_all and is_kept and ends_exactly(answer)
         self._received = 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -189,10 +193,10 @@ class Guard(asyncio.BufferedProtocol):
         )
 
     def _has_unread(self) -> bool:
-        return self._unread is not None and bool(self._unread.poll(0))
-
-    def _has_unfinished_record(self) -> bool:
-        return isinstance(self._tls, RecordConnection) and self._tls.has_unfinished_record
+        """Whether bytes have arrived that are still in the kernel, or are part of a record."""
+        if self._unread is not None and self._unread.poll(0):
+            return True
+        return self._records is not None and self._records.has_unfinished_record
 
 
 def _watch_unread(transport: asyncio.Transport) -> select.poll | None:

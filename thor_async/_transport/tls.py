@@ -60,6 +60,7 @@ class RecordConnection:
         self, connection: ssl.SSLObject, incoming: ssl.MemoryBIO, whole: ssl.MemoryBIO
     ) -> None:
         self._connection = connection
+        self._read = connection.read
         self._incoming = incoming
         self._whole = whole
         self._record = bytearray()
@@ -78,7 +79,10 @@ class RecordConnection:
         self._run(self._connection.do_handshake)
 
     def read(self, *args: Any) -> Any:
-        return self._run(self._connection.read, *args)
+        # First, because a read that fails takes longer.
+        if self._incoming.pending:
+            self._pass_on()
+        return self._run(self._read, *args)
 
     def write(self, data: bytes) -> int:
         return self._run(self._connection.write, data)
@@ -87,12 +91,11 @@ class RecordConnection:
         self._run(self._connection.unwrap)
 
     def _run(self, operation: Callable[..., T], *args: Any) -> T:
-        self._pass_on()
         while True:
             try:
                 return operation(*args)
             except ssl.SSLWantReadError:
-                if not self._pass_on():
+                if not (self._incoming.pending and self._pass_on()):
                     raise
 
     def _pass_on(self) -> bool:
@@ -110,8 +113,8 @@ class RecordConnection:
         return not self._is_tls and self._whole.write(self._incoming.read()) > 0
 
     def _read_header(self) -> None:
-        content_type, version, _ = self._record[:3]
-        self._missing = int.from_bytes(self._record[3:])
+        content_type, version, _, high, low = self._record
+        self._missing = (high << 8) + low
         # OpenSSL is to say at once what is wrong with any other.
         self._is_tls = (
             content_type in _CONTENT_TYPES
