@@ -26,7 +26,7 @@ ARROWS = {
     "_telemetry": LEAVES | {"_events", "_telemetry"},
     "_protocol": LEAVES | {"_protocol"},
     "_config": {"_models", "_retry", "_telemetry", "msgspec"},
-    "_transport": {"_errors", "_protocol", "_transport", "aiohttp"},
+    "_transport": {"_errors", "_models", "_protocol", "_transport", "aiohttp"},
     "_dispatch": {"_dispatch", "_errors", "_events", "_transport.deadlines"},
     "_stop": LEAVES | {"_config", "_dispatch", "_protocol", "_retry", "_telemetry", "_transport"},
     "_list_reader": {"_dispatch", "_errors", "_protocol", "_stop"},

@@ -40,7 +40,7 @@ from thor_async._stop import RequestContext, RetryingRequest
 properties = settings(deadline=None, derandomize=True, max_examples=200)
 
 NEVER_BEGUN = ("timeout", "closed", "gave_up", "expired", "not_running", "pin")
-REASONS = ("connect", "dns", "tls", *NEVER_BEGUN)
+REASONS = ("connect", "dns", "tls", "proxy", *NEVER_BEGUN)
 ENDS: dict[str, Callable[[], ThorError | None]] = {
     "200": lambda: None,
     "500": lambda: InternalServerError(status=500, code="InternalServerError"),
@@ -204,6 +204,15 @@ def test_the_policy_says_which_errors_are_retried(
     policy = RetryPolicy(**options)
     retried = {error_class for error_class in CLASSES if policy.should_retry(error_class())}
     assert retried == {ServerError, InternalServerError} | by_request
+
+
+@pytest.mark.parametrize(
+    ("status", "may_pass"), [(403, False), (407, False), (404, False), (500, True), (503, True)]
+)
+def test_a_proxy_is_asked_again_only_when_it_fails_itself(status: int, may_pass: bool) -> None:
+    error = NotSentError(reason="proxy", status=status)
+    assert RetryPolicy(retry_not_sent=True).should_retry(error) is may_pass
+    assert not RetryPolicy().should_retry(error)
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -29,6 +29,7 @@ from ._retry import RetryPolicy
 from ._runtime import ClientRuntime
 from ._stream import OutcomeStream
 from ._telemetry.emitter import EventEmitter, OnEvent
+from ._telemetry.logging import LOG
 from ._transport.http import Transport
 
 T = TypeVar("T")
@@ -56,13 +57,16 @@ class ThorClient:
     - `retry`: see `RetryPolicy`. `timeout` bounds a call with its waits and retries,
       `attempt_timeout` each try; `max_in_flight` the requests in flight, over all calls.
     - `ssl`: a verifying `ssl.SSLContext`. `proxy`: an HTTP proxy; that of the environment is
-      ignored. `allow_http`: send the key in the clear to hosts other than loopback.
+      ignored. `allow_http`: send the key in the clear to hosts other than loopback, or through a
+      proxy.
     - `session`: your own session, which is used, never closed or changed. Redirects, timeout,
       status checks, middlewares and decompression are overridden for each request; its proxy,
       cookies, TLS, pool and keep-alive remain yours. It disables what a client's own session has:
       verification that cannot be switched off, no cookies or proxies from elsewhere, no second
-      queue in the pool, the guard against unsolicited answers on idle connections (aiohttp issue
-      13656: a false `relayed`), and the quicker writing and reading.
+      queue in the pool, the guard against unsolicited answers on new and idle connections (aiohttp
+      issue 13656: a false `relayed`), and the quicker writing and reading. Give its connector no
+      `limit` and `limit_per_host`, or at least `max_in_flight`: stops that wait in the queue of a
+      small pool starve until their time to connect is over. A log line warns of that.
     - `on_event`: a plain function, or a sequence of them, called with each `Event` at once and in
       the task of its stop, so it must be quick. The first exception of each is logged, and none is
       raised.
@@ -88,9 +92,12 @@ class ThorClient:
     ) -> None:
         # First, so that no traceback with local variables shows it.
         api_key = _config.resolve_key(api_key)
+        _check_session(session)
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
-        stop_at, read_at = _config.resolve_addresses(base_url, read_url, allow_http=allow_http)
+        stop_at, read_at = _config.resolve_addresses(
+            base_url, read_url, allow_http=allow_http, has_proxy=proxy is not None
+        )
         if not isinstance(retry, RetryPolicy):
             raise ValueError(f"retry must be a RetryPolicy, not {retry!r}")  # noqa: TRY004
         self._settings = ClientConfig(
@@ -125,6 +132,8 @@ class ThorClient:
         if self._runtime is not None:
             raise RuntimeError("a ThorClient is entered once: build a new one")
         transport = Transport(self._given_session, self._ssl, self._proxy)
+        if self._given_session is not None:
+            _warn_of_small_pool(self._given_session, self._max_in_flight)
         dispatcher = Dispatcher(self._limiter)
         self._dispatchers.add(dispatcher)
         self._runtime = ClientRuntime(self._settings, transport, dispatcher)
@@ -435,6 +444,28 @@ class ThorClient:
         if self._given_session is not None and self._given_session.closed:
             raise RuntimeError("the session given to this ThorClient is closed: keep it open")
         return runtime
+
+
+def _check_session(session: object) -> None:
+    """Raises TypeError for a wrapper of a session, which may send a stop twice."""
+    if session is not None and not isinstance(session, aiohttp.ClientSession):
+        raise TypeError(
+            f"session must be an aiohttp.ClientSession, not a {type(session).__name__}: "
+            "give the session itself, and let this client retry"
+        )
+
+
+def _warn_of_small_pool(session: aiohttp.ClientSession, max_in_flight: int) -> None:
+    connector = session.connector
+    limits = (connector.limit, connector.limit_per_host) if connector is not None else ()
+    limit = min((limit for limit in limits if limit), default=max_in_flight)
+    if limit < max_in_flight:
+        LOG.warning(
+            "the given session has %d connections for max_in_flight=%d: stops will wait in its "
+            "queue, and some until their time to connect is over",
+            limit,
+            max_in_flight,
+        )
 
 
 def _list_or_raise(found: list[T] | ThorError) -> list[T]:

@@ -12,6 +12,7 @@ from aiohttp.tracing import Trace
 from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
 from .._protocol.sanitize import sanitize
 
+_KNOWN_MODULES = {"aiohttp", "builtins", "socket", "ssl"}
 _SESSION_MODULE = aiohttp.ClientSession.__module__
 
 
@@ -42,8 +43,12 @@ def refused_by_proxy(status: int) -> str:
 def translate(failure: Exception, connector: aiohttp.BaseConnector | None) -> ThorError:
     """Returns the error that an exception means which a session with `connector` raised."""
     error = _translate_connect(failure)
-    if error is None and _came_before_connection(failure, connector):
-        error = _translate_connect(describe_failed_connect(failure))
+    if error is None:
+        origin, called = _find_origin(failure)
+        if _is_before_connection(called, connector):
+            error = _translate_connect(origin) or _translate_connect(
+                describe_failed_connect(origin)
+            )
     if error is not None:
         return error
     match failure:
@@ -75,28 +80,40 @@ def _translate_connect(failure: Exception) -> NotSentError | None:  # noqa: PLR0
 
 
 def _add_reason(message: str, failure: Exception) -> str:
-    """Adds only the reason of a failure: its whole text may print the request."""
+    """Adds only the reason of a failure: its whole text may print the request.
+
+    Of an exception that is neither Python's nor aiohttp's it adds the type, not a word of it.
+    """
+    origin = getattr(failure, "os_error", None) or _find_origin(failure)[0]
+    if type(origin).__module__.partition(".")[0] not in _KNOWN_MODULES:
+        return f"{message} ({type(origin).__name__})"
     reason = getattr(failure, "certificate_error", None) or getattr(failure, "strerror", None)
     return f"{message}: {sanitize(str(reason))}" if reason else message
 
 
-def _came_before_connection(
-    failure: BaseException, connector: aiohttp.BaseConnector | None
-) -> bool:
-    """Whether the session had certainly no connection for the request when this was raised.
+def _is_before_connection(called: CodeType | None, connector: aiohttp.BaseConnector | None) -> bool:
+    """Whether a session had certainly no connection for its request when it made this call.
 
-    A resolver, a connector or a hook of a trace can raise anything. Where it came from tells: from
-    a call of the session to its connector, or to the hooks for the start of a request. A hook for
-    failed requests may raise in the place of the failure that it was told of.
+    A resolver, a connector or a hook of a trace can raise anything. What the session had called
+    tells where: its connector, or the hooks for the start of a request.
     """
-    session, called = _find_call(failure.__traceback__)
-    if called is Trace.send_request_exception.__code__:
-        original = _find_handled(failure, session)
-        return original is not None and (
-            _translate_connect(original) is not None or _came_before_connection(original, connector)
-        )
     connect = getattr(type(connector).connect, "__code__", None) if connector else None
     return called is not None and called in (Trace.send_request_start.__code__, connect)
+
+
+def _find_origin(failure: Exception) -> tuple[Exception, CodeType | None]:
+    """Returns the first exception in the session behind a failure, and what it had called then.
+
+    A session raises another class for an OSError, and its hooks for failed requests may raise in
+    the place of the failure that they were told of.
+    """
+    while True:
+        session, called = _find_call(failure.__traceback__)
+        is_replaced = called in (None, Trace.send_request_exception.__code__)
+        handled = _find_handled(failure, session) if session and is_replaced else None
+        if handled is None:
+            return failure, called
+        failure = handled
 
 
 def _find_call(traceback: TracebackType | None) -> tuple[FrameType | None, CodeType | None]:

@@ -6,16 +6,20 @@ import asyncio
 import math
 import re
 import ssl
+from base64 import b64encode
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp.http_exceptions import BadHttpMessage
 
 from .._errors import NotSentError, ThorError, UnexpectedResponse
+from .._models import MASKED
 from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request, build_headers
 from .connections import session_parts
 from .deadlines import Deadlines
-from .failures import translate
+from .failures import refused_by_proxy, translate
 
 _CONNECT_AT_MOST = 5.0
 
@@ -38,6 +42,14 @@ class Transport:
         proxy: str | None,
     ) -> None:
         self._is_owner = session is None
+        self._has_proxy = proxy is not None
+        self._proxy_headers: dict[str, str] = {}
+        if proxy is not None:
+            proxy, self._proxy_headers = _split_credentials(proxy)
+        # In its address aiohttp would keep them, and print them with a connection.
+        self._options: dict[str, Any] = (
+            {"proxy_headers": self._proxy_headers} if self._proxy_headers else {}
+        )
         if session is None:
             connector, request_class = session_parts(context)
             session = aiohttp.ClientSession(
@@ -78,21 +90,28 @@ class Transport:
                 if self._timeout.connect != connect:
                     # Not rounded up to whole seconds.
                     self._timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+                headers = build_headers(key)
+                is_plain_by_proxy = self._has_proxy and request.url.startswith("http:")
+                if is_plain_by_proxy:
+                    headers |= self._proxy_headers
                 response = await self._session.request(
                     request.method,
                     request.url,
                     data=request.body,
-                    headers=build_headers(key),
+                    headers=headers,
                     timeout=self._timeout,
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
                     middlewares=(),
+                    **self._options,
                 )
                 try:
                     if response.version not in _VERSIONS:
                         return UnexpectedResponse("an HTTP version that was not asked for")
                     answer = _head(response)
+                    if answer.status == 407 and is_plain_by_proxy:
+                        return NotSentError(refused_by_proxy(407), reason="proxy", status=407)
                     limit = request.limit if answer.status == 200 else ANSWER_LIMIT
                     content = response.content
                     if content.is_eof():
@@ -116,6 +135,26 @@ class Transport:
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
         return answer or translate(failure, self._session.connector)
+
+
+class _MaskedValue(str):
+    """The value of a header that no repr shows, also not one of a dict that holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASKED)
+
+
+def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
+    """Returns the address of a proxy without user and password, and the header with them."""
+    parts = urlsplit(proxy)
+    if parts.username is None and parts.password is None:
+        return proxy, {}
+    credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    value = _MaskedValue(f"Basic {b64encode(credentials.encode()).decode()}")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return address, {hdrs.PROXY_AUTHORIZATION: value}
 
 
 def _head(response: aiohttp.ClientResponse) -> Answer:
