@@ -173,6 +173,17 @@ def test_an_answer_that_is_too_large_to_keep_ends_its_connection(case: GuardCase
     assert not case.guard.expect_answer()
 
 
+def test_a_tls_whose_records_cannot_be_seen_is_used_for_one_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As another implementation brings, for example aiofastnet."""
+    monkeypatch.setattr(FakeTransport, "tls", FakeTls("TLSv1.3"))
+    case = GuardCase()
+    case.receive(OK)
+    case.guard.expect_nothing()
+    assert not case.guard.expect_answer()
+
+
 REFUSED = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 
 

@@ -37,6 +37,9 @@ class RecordContext(ssl.SSLContext):
     needed, because that reads all authorities.
     """
 
+    # A loop with aiofastnet would read this context past `wrap_bio`, and trust nobody.
+    _aiofastnet_force_fallback_ssl = True
+
     def __new__(cls, context: ssl.SSLContext | None) -> Self:
         return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
 
