@@ -64,6 +64,7 @@ class RecordConnection:
     ) -> None:
         self._connection = connection
         self._read = connection.read
+        self._write = connection.write
         self._incoming = incoming
         self._whole = whole
         self._record = bytearray()
@@ -82,13 +83,19 @@ class RecordConnection:
         self._run(self._connection.do_handshake)
 
     def read(self, *args: Any) -> Any:
-        # First, because a read that fails takes longer.
-        if self._incoming.pending:
-            self._pass_on()
-        return self._run(self._read, *args)
+        # As `_run`, which would cost a frame more for each exception; and first the record, because
+        # a read that fails costs more.
+        while True:
+            if self._incoming.pending:
+                self._pass_on()
+            try:
+                return self._read(*args)
+            except ssl.SSLWantReadError:
+                if not self._incoming.pending:
+                    raise
 
     def write(self, data: bytes) -> int:
-        return self._run(self._connection.write, data)
+        return self._run(self._write, data)
 
     def unwrap(self) -> None:
         self._run(self._connection.unwrap)
