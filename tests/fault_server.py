@@ -59,7 +59,7 @@ class FaultServer:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -74,7 +74,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def emptied(self) -> None:
         """Waits until no client has a connection."""
@@ -186,6 +186,62 @@ def flood(chunk: bytes, times: int) -> Act:
             await write(line, chunk)
 
     return act
+
+
+class SplittingRelay:
+    """Passes the bytes of each connection on to a port and back.
+
+    Once `is_splitting` is set, it passes on all but the last byte of what the server sends, and
+    that byte only after the client has sent something more. `has_split` tells that it has.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.is_splitting = False
+        self.has_split = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.add(asyncio.create_task(self._relay(reader, writer)))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        held = bytearray()
+
+        async def answer() -> None:
+            while data := await server_reader.read(65_536):
+                if self.is_splitting:
+                    data, held[:] = data[:-1], data[-1:]
+                writer.write(data)
+                if held:
+                    self.has_split.set()
+                    self.is_splitting = False
+            writer.write_eof()
+
+        answering = asyncio.create_task(answer())
+        try:
+            while data := await reader.read(65_536):
+                writer.write(held)
+                held.clear()
+                server_writer.write(data)
+        except OSError:
+            pass
+        finally:
+            answering.cancel()
+            writer.transport.abort()
+            server_writer.transport.abort()
 
 
 @contextmanager

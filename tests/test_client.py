@@ -160,6 +160,59 @@ async def test_tls_and_proxy_are_the_sessions_own() -> None:
                 ThorClient(KEY, session=session, **setting)
 
 
+class Wrapper:
+    """Has the methods of a session, as aiohttp-retry's client has, and repeats what fails."""
+
+    closed = False
+    connector = None
+
+
+@pytest.mark.parametrize("session", [Wrapper(), "session", object, 1])
+def test_a_wrapper_of_a_session_is_refused(session: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be an aiohttp\.ClientSession, not a ") as refused:
+        ThorClient(KEY, session=session)
+    assert type(session).__name__ in str(refused.value)
+
+
+async def test_a_session_of_a_subclass_is_taken() -> None:
+    with pytest.warns(DeprecationWarning, match="Inheritance"):  # aiohttp's advice
+
+        class Own(aiohttp.ClientSession): ...
+
+    async with Own() as session, ThorClient(KEY, session=session):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({}, None),
+        ({"limit": 0}, None),
+        ({"limit": 8}, None),
+        ({"limit": 8, "limit_per_host": 8}, None),
+        ({"limit": 2}, 2),
+        ({"limit": 0, "limit_per_host": 7}, 7),
+        ({"limit": 9, "limit_per_host": 1}, 1),
+    ],
+)
+async def test_a_pool_that_is_smaller_than_max_in_flight_is_told_once(
+    settings: dict[str, Any],
+    limit: int | None,
+    emulator: ThorEmulator,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connector = aiohttp.TCPConnector(**settings)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        thor_at(emulator.base_url, session=session, max_in_flight=8) as thor,
+    ):
+        await thor.stop_many([StopCharge("box", 1, "tag", n) for n in range(1, 9)])
+    told = [record for record in caplog.records if "max_in_flight" in record.getMessage()]
+    assert [record.levelname for record in told] == ["WARNING"] * (limit is not None)
+    for record in told:
+        assert f"has {limit} connections for max_in_flight=8" in record.getMessage()
+
+
 # Leaving
 
 
@@ -220,7 +273,7 @@ def test_the_text_of_a_client_has_its_address_and_not_its_key() -> None:
 
 async def test_no_text_of_a_client_has_a_secret(command: StopCharge) -> None:
     user, password = "proxy-user", "proxy-p4ss"
-    thor = thor_at(NO_THOR, proxy=f"http://{user}:{password}@127.0.0.1:1")
+    thor = thor_at(NO_THOR, allow_http=True, proxy=f"http://{user}:{password}@127.0.0.1:1")
     async with thor:
         stream = thor.stop_stream([command])
         texts = [repr(thor), str(thor), f"{thor}", repr(thor.stop_charge), repr([thor])]

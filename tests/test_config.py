@@ -399,3 +399,52 @@ def test_a_key_given_as_an_address_by_mistake_is_not_shown(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be an address like") as caught:
         ThorClient(KEY, **{name: KEY})  # type: ignore[arg-type]
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://localhost:8080", "http://127.0.0.1/x", "http://[::1]"])
+@pytest.mark.parametrize("name", ["base_url", "read_url"])
+def test_through_a_proxy_loopback_is_not_this_machine(address: str, name: str) -> None:
+    at: dict[str, Any] = {
+        "base_url": "https://thor.example",
+        "read_url": "https://thor.example",
+        name: address,
+    }
+    proxy = "http://proxy.example:3129"
+    with pytest.raises(ValueError, match=f"{name} .* in the clear to the proxy: use https, or "):
+        ThorClient(KEY, **at, proxy=proxy)
+    ThorClient(KEY, **at, proxy=proxy, allow_http=True)
+    ThorClient(KEY, **at)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_refused"),
+    [
+        (None, False),
+        (["http/1.1"], False),
+        (["h2c", "http/1.1"], False),
+        (["h2"], True),
+        (["h2", "http/1.1"], True),
+        (["http/1.1", "h2"], True),
+        (["a" * 40, "h3", "h2"], True),
+    ],
+)
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_context_that_offers_http2_is_refused(
+    names: list[str] | None, is_refused: bool, version: str
+) -> None:
+    context = ssl.create_default_context()
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    if names is not None:
+        context.set_alpn_protocols(names)
+    if not is_refused:
+        assert check_ssl(context) is context
+        return
+    with pytest.raises(ValueError, match=r"ssl offers HTTP/2 \(h2\)"):
+        ThorClient(KEY, ssl=context)
+
+
+def test_a_context_for_servers_offers_nothing() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    assert check_ssl(context) is context

@@ -40,7 +40,7 @@ from thor_async._stop import RequestContext, RetryingRequest
 properties = settings(deadline=None, derandomize=True, max_examples=200)
 
 NEVER_BEGUN = ("timeout", "closed", "gave_up", "expired", "not_running", "pin")
-REASONS = ("connect", "dns", "tls", *NEVER_BEGUN)
+REASONS = ("connect", "dns", "tls", "proxy", *NEVER_BEGUN)
 
 
 def quota() -> TooManyRequests:
@@ -234,6 +234,15 @@ def test_only_a_429_is_outlasted_and_only_by_request(
     is_throttled = error_class is TooManyRequests and not is_quota
     assert RetryPolicy(retry_throttled=True).should_outlast(error) is is_throttled
     assert not RetryPolicy().should_outlast(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "may_pass"), [(403, False), (407, False), (404, False), (500, True), (503, True)]
+)
+def test_a_proxy_is_asked_again_only_when_it_fails_itself(status: int, may_pass: bool) -> None:
+    error = NotSentError(reason="proxy", status=status)
+    assert RetryPolicy(retry_not_sent=True).should_retry(error) is may_pass
+    assert not RetryPolicy().should_retry(error)
 
 
 @pytest.mark.parametrize("reason", REASONS)

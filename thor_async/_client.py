@@ -27,6 +27,7 @@ from ._retry import RetryPolicy
 from ._runtime import ClientRuntime, SharedResources
 from ._stream import OutcomeStream
 from ._telemetry.emitter import EventEmitter, OnEvent
+from ._telemetry.logging import LOG
 from ._transport.http import Transport
 
 T = TypeVar("T")
@@ -56,13 +57,16 @@ class ThorClient:
     - `max_rate`: requests that may begin in a second, for those who know the limit of their
       account. Without it the client learns the limit from the first answers 429.
     - `ssl`: a verifying `ssl.SSLContext`. `proxy`: an HTTP proxy; that of the environment is
-      ignored. `allow_http`: send the key in the clear to hosts other than loopback.
+      ignored. `allow_http`: send the key in the clear to hosts other than loopback, or through a
+      proxy.
     - `session`: your own session, which is used, never closed or changed. Redirects, timeout,
       status checks, middlewares and decompression are overridden for each request; its proxy,
       cookies, TLS, pool and keep-alive remain yours. It disables what a client's own session has:
       verification that cannot be switched off, no cookies or proxies from elsewhere, no second
-      queue in the pool, the guard against unsolicited answers on idle connections (aiohttp issue
-      13656: a false `relayed`), and the quicker writing and reading.
+      queue in the pool, the guard against unsolicited answers on new and idle connections (aiohttp
+      issue 13656: a false `relayed`), and the quicker writing and reading. Give its connector no
+      `limit` and `limit_per_host`, or at least `max_in_flight`: stops that wait in the queue of a
+      small pool starve until their time to connect is over. A log line warns of that.
     - `on_event`: a plain function, or a sequence of them, called with each `Event` at once and in
       the task of its stop, so it must be quick. The first exception of each is logged, and none is
       raised.
@@ -89,9 +93,12 @@ class ThorClient:
     ) -> None:
         # First, so that no traceback with local variables shows it.
         api_key = _config.resolve_key(api_key)
+        _check_session(session)
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
-        stop_at, read_at = _config.resolve_addresses(base_url, read_url, allow_http=allow_http)
+        stop_at, read_at = _config.resolve_addresses(
+            base_url, read_url, allow_http=allow_http, has_proxy=proxy is not None
+        )
         settings = ClientConfig(
             key=api_key,
             base_url=stop_at,
@@ -102,10 +109,15 @@ class ThorClient:
             max_rate=_config.check_max_rate(max_rate),
             emitter=EventEmitter(on_event),
         )
+        max_in_flight = _config.check_max_in_flight(max_in_flight)
         make_transport = partial(
-            Transport, session, _config.check_ssl(ssl), _config.check_proxy(proxy)
+            _make_transport,
+            session,
+            _config.check_ssl(ssl),
+            _config.check_proxy(proxy),
+            max_in_flight,
         )
-        shared = SharedResources(make_transport, _config.check_max_in_flight(max_in_flight))
+        shared = SharedResources(make_transport, max_in_flight)
         self._set_up(settings, shared, is_first=True)
 
     def _set_up(self, settings: ClientConfig, shared: SharedResources, *, is_first: bool) -> None:
@@ -512,6 +524,39 @@ class ThorClient:
         if self._runtime is None:
             self._runtime = ClientRuntime(self._settings, shared, shared.transport)
         return self._runtime
+
+
+def _check_session(session: object) -> None:
+    """Raises TypeError for a wrapper of a session, which may send a stop twice."""
+    if session is not None and not isinstance(session, aiohttp.ClientSession):
+        raise TypeError(
+            f"session must be an aiohttp.ClientSession, not a {type(session).__name__}: "
+            "give the session itself, and let this client retry"
+        )
+
+
+def _make_transport(
+    session: aiohttp.ClientSession | None,
+    context: tls.SSLContext | None,
+    proxy: str | None,
+    max_in_flight: int,
+) -> Transport:
+    if session is not None:
+        _warn_of_small_pool(session, max_in_flight)
+    return Transport(session, context, proxy)
+
+
+def _warn_of_small_pool(session: aiohttp.ClientSession, max_in_flight: int) -> None:
+    connector = session.connector
+    limits = (connector.limit, connector.limit_per_host) if connector is not None else ()
+    limit = min((limit for limit in limits if limit), default=max_in_flight)
+    if limit < max_in_flight:
+        LOG.warning(
+            "the given session has %d connections for max_in_flight=%d: stops will wait in its "
+            "queue, and some until their time to connect is over",
+            limit,
+            max_in_flight,
+        )
 
 
 def _list_or_raise(found: list[T] | ThorError) -> list[T]:

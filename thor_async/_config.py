@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -23,6 +24,9 @@ GivenKey = str | Callable[[], str] | None
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+# RFC 7301: extension 16, its size, the size of its list of names.
+_ALPN = re.compile(rb"\x00\x10\x00(.)\x00(.)", re.DOTALL)
+_HTTP2 = b"\x02h2"
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -78,21 +82,24 @@ def check_key(key: object) -> MaskedKey:
 
 
 def resolve_addresses(
-    base_url: str | None, read_url: str | None, *, allow_http: bool
+    base_url: str | None, read_url: str | None, *, allow_http: bool, has_proxy: bool = False
 ) -> tuple[str, str]:
-    """Returns the addresses for stops and for lists; a given `base_url` alone serves both."""
+    """Returns the addresses for stops and for lists; a given `base_url` alone serves both.
+
+    Through a proxy even loopback is another host's.
+    """
     if base_url is None:
         base_url = os.environ.get("THOR_BASE_URL") or None
     if read_url is None:
         read_url = READ_ADDRESS if base_url is None else base_url
     stop = STOP_ADDRESS if base_url is None else base_url
     return (
-        check_address("base_url", stop, allow_http=allow_http),
-        check_address("read_url", read_url, allow_http=allow_http),
+        check_address("base_url", stop, allow_http=allow_http, has_proxy=has_proxy),
+        check_address("read_url", read_url, allow_http=allow_http, has_proxy=has_proxy),
     )
 
 
-def check_address(name: str, address: object, *, allow_http: bool) -> str:
+def check_address(name: str, address: object, *, allow_http: bool, has_proxy: bool = False) -> str:
     """Returns the address without a last slash; ValueError if the key is not safe on the way."""
     parts = _split(address)
     if parts.username or parts.password or parts.query or parts.fragment:
@@ -104,9 +111,11 @@ def check_address(name: str, address: object, *, allow_http: bool) -> str:
         is_plain = type(address) is not str or re.fullmatch(r"[^@?#]*[.:/\s][^@?#]*|", address)
         sight = f", not {address!r}" if is_plain else ""
         raise ValueError(f"{name} must be an address like {STOP_ADDRESS}{sight}")
-    if parts.scheme == "http" and not (allow_http or _is_loopback(host)):
+    is_safe = allow_http or (_is_loopback(host) and not has_proxy)
+    if parts.scheme == "http" and not is_safe:
+        way = " to the proxy" if has_proxy else ""
         raise ValueError(
-            f"{name} {address!r} would send the API key in the clear: use https, "
+            f"{name} {address!r} would send the API key in the clear{way}: use https, "
             "or pass allow_http=True"
         )
     return parts.geturl().rstrip("/")
@@ -186,16 +195,34 @@ def check_max_in_flight(value: object) -> int:
 
 
 def check_ssl(context: object) -> ssl.SSLContext | None:
-    """Returns a context that verifies; ValueError for one that does not."""
+    """Returns a context that verifies and offers HTTP/1 only; ValueError for any other."""
     if context is None:
         return None
     if isinstance(context, ssl.SSLContext):  # noqa: SIM102 - mypy follows only this
         if context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname:
+            if _offers_http2(context):
+                raise ValueError(
+                    "ssl offers HTTP/2 (h2) to the server, which this client does not speak: "
+                    'leave set_alpn_protocols out, or give it ["http/1.1"]'
+                )
             return context
     raise ValueError(
         f"ssl must be None or an SSLContext that verifies certificate and host name, not "
         f"{context!r}: for a private authority pass ssl.create_default_context(cafile=...)"
     )
+
+
+def _offers_http2(context: ssl.SSLContext) -> bool:
+    """Looks into the first message of a handshake: a context does not tell what it offers."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    hello = outgoing.read()
+    for found in _ALPN.finditer(hello):
+        size, listed = found[1][0], found[2][0]
+        if size == listed + 2 and _HTTP2 in hello[found.end() : found.end() + listed]:
+            return True
+    return False
 
 
 def check_command(command: object, index: int) -> StopCharge:

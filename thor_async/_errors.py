@@ -122,16 +122,22 @@ class InvalidSourceIPAddr(AccountError):
 class NotSentError(ThorError):
     """No request of this command reached Thor, for certain.
 
-    `reason` is connect, dns, tls, timeout, closed, gave_up, expired, not_running or pin. `cause` is
-    the `ThorError` for which a batch gave up, or for which there is no running list; else None.
+    `reason` is connect, dns, tls, proxy, timeout, closed, gave_up, expired, not_running or pin;
+    with `proxy`, `status` is the answer of the proxy that refused. `cause` is the `ThorError` for
+    which a batch gave up, or for which there is no running list; else None.
     """
 
     verdict = Verdict.NOT_SENT
 
     def __init__(
-        self, message: str = "", *, reason: str = "connect", cause: ThorError | None = None
+        self,
+        message: str = "",
+        *,
+        reason: str = "connect",
+        status: int | None = None,
+        cause: ThorError | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, status=status)
         self.reason = reason
         self.cause = cause
 

@@ -18,8 +18,17 @@ Sleep = Callable[[float], Awaitable[None]]
 
 # Past this exponent every wait is at max_delay; without it 2.0**n overflows.
 _LAST_DOUBLING = 60
-NEVER_LEFT = frozenset({"connect", "dns"})
+_NEVER_LEFT = frozenset({"connect", "dns"})
 """Reasons of a `NotSentError` that may go away by themselves."""
+
+
+def may_pass(error: NotSentError) -> bool:
+    """Whether what kept a request from leaving may go away by itself.
+
+    That is so if a proxy fails (5xx), but not if it forbids the host (403) or the user (407).
+    """
+    is_proxy_down = error.reason == "proxy" and error.status is not None and error.status >= 500
+    return is_proxy_down or error.reason in _NEVER_LEFT
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +37,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     `max_attempts` counts the first try. Before retry n, from 1, the wait is full jitter:
     `random(0, min(max_delay, initial_delay * 2**(n-1)))` seconds, and at least the answer's
     Retry-After. `retry_not_sent` adds what certainly never left (connection refused, DNS, connect
-    timeout; never TLS). `retry_throttled` sends again what was answered by 429, at the pace that
-    Thor allows, for as long as the call or the batch may last; that counts as no attempt.
+    timeout, a proxy's 5xx; never TLS, or a proxy that forbids). `retry_throttled` sends again what
+    was answered by 429, at the pace that Thor allows, for as long as the call or the batch may
+    last; that counts as no attempt.
 
     `sleep`, `random` and `now`, the wall clock in epoch seconds, are for tests that do not wait.
 
@@ -62,7 +72,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             case ServerError():
                 return True
             case NotSentError():
-                return self.retry_not_sent and error.reason in NEVER_LEFT
+                return self.retry_not_sent and may_pass(error)
         return False
 
     def should_outlast(self, error: ThorError | None) -> bool:

@@ -21,7 +21,7 @@ from ._errors import (
 from ._models import StopCharge, StopOutcome
 from ._protocol.http_messages import Answer, Request
 from ._protocol.stop import build_stop_request, parse_stop_answer
-from ._retry import NEVER_LEFT, RetryBudget, RetryPolicy, retry_loop
+from ._retry import RetryBudget, RetryPolicy, may_pass, retry_loop
 from ._telemetry.emitter import CallReporter, EventEmitter
 from ._transport.http import Transport
 
@@ -213,7 +213,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
                 self.context.budget.record_success(self.attempts - self.throttled)
             return False
         if isinstance(error, NotSentError) and self.error is not None:
-            is_alike = isinstance(self.error, NotSentError) and error.reason in NEVER_LEFT
+            is_alike = isinstance(self.error, NotSentError) and may_pass(error)
             if not is_alike:
                 self.error.attempts = self.attempts
                 return False

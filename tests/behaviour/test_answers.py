@@ -242,7 +242,8 @@ async def test_a_429_is_waited_for_and_retried_by_request(
         ("61", []),
         ("9" * 400, [0.5]),
         ("-1", [0.5]),
-        ("1.5", [0.5]),
+        ("1.5", [2.0]),
+        ("3.0", [3.0]),
         ("nan", [0.5]),
         ("inf", [0.5]),
         ("", [0.5]),
@@ -372,7 +373,7 @@ async def test_an_odd_status_is_unexpected_and_not_retried(
 
 @pytest.mark.parametrize(
     ("body", "content_type"),
-    [("<html>", "application/json"), (" \n<p>", ""), ("{}", "Text/HTML; charset=utf-8")],
+    [("<html>", "application/json"), (" \n<p>", ""), ("<", "text/plain")],
 )
 async def test_a_200_with_a_page_is_unexpected(
     body: str, content_type: str, thor: Thor, rests: Rests, command: StopCharge

@@ -36,6 +36,7 @@ from thor_async import (
     UnexpectedResponse,
     Verdict,
 )
+from thor_async._transport.connections import GuardedConnector
 
 ONCE = RetryPolicy(max_attempts=1)
 USER, PASSWORD = "proxy-user", "proxy-p4ss"
@@ -555,6 +556,96 @@ async def test_a_proxy_that_fails_shows_nothing_of_its_credentials(
         # Without a tunnel no request can have left, and the proxy itself never sees one.
         assert isinstance(error, NotSentError)
         assert all(request.startswith(b"CONNECT ") for request in proxy.requests)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+@pytest.mark.parametrize(("status", "attempts"), [(403, 1), (407, 1), (502, 3), (503, 3)])
+async def test_a_proxy_that_refuses_is_the_proxy_and_never_thor(
+    status: int, attempts: int, given: bool, command: StopCharge
+) -> None:
+    policy = RetryPolicy(retry_not_sent=True, initial_delay=0.001)
+    body = b'{"message": "NotInTransaction"}'
+    async with (
+        Recorder(answer(status, body)) as proxy,
+        aiohttp.ClientSession(proxy=by_way_of(proxy)) as session,
+        thor_at(
+            "https://thor.test",
+            retry=policy,
+            **({"session": session} if given else {"proxy": by_way_of(proxy)}),
+        ) as thor,
+    ):
+        error = await error_of(thor, command)
+        assert isinstance(error, NotSentError)
+        assert (error.reason, error.status, error.code) == ("proxy", status, None)
+        assert f"the proxy answered {status}" in error.message
+        assert (error.attempts, error.answered, len(proxy.requests)) == (attempts, False, attempts)
+        assert pickle.loads(pickle.dumps(error)).status == status
+        check_silent(error)
+
+
+async def test_a_plain_proxy_that_wants_a_password_has_sent_nothing_on(command: StopCharge) -> None:
+    async with (
+        Recorder(answer(407, b'{"message": "NotInTransaction"}')) as proxy,
+        thor_at("http://thor.test", allow_http=True, proxy=by_way_of(proxy)) as thor,
+    ):
+        error = await error_of(thor, command)
+        assert isinstance(error, NotSentError)
+        assert (error.reason, error.status) == ("proxy", 407)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_repr_of_a_connection_has_the_password_of_its_proxy(
+    command: StopCharge, monkeypatch: pytest.MonkeyPatch, scheme: str, authority: trustme.CA
+) -> None:
+    """aiohttp prints that when it finds a connection that was not closed."""
+    connect, seen = GuardedConnector.connect, []
+
+    async def connect_and_show(*args: Any, **options: Any) -> Any:
+        connection = await connect(*args, **options)
+        seen.append(repr(connection) + repr(args[1].proxy) + repr(args[1].proxy_headers))
+        return connection
+
+    monkeypatch.setattr(GuardedConnector, "connect", connect_and_show)
+    async with (
+        Recorder(tls=serving(authority, "thor.test")) as origin,
+        Recorder() if scheme == "http" else Tunnel(origin.port) as proxy,
+        thor_at(
+            f"{scheme}://thor.test",
+            allow_http=True,
+            ssl=trusting(authority),
+            proxy=by_way_of(proxy),
+        ) as thor,
+    ):
+        await thor.stop_charge(command)
+    assert f"\r\nProxy-Authorization: Basic {BASIC}" in proxy.one
+    assert len(seen) == 1
+    for secret in (USER, PASSWORD, BASIC):
+        assert secret not in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("user", "credentials"),
+    [
+        ("u:p", b"u:p"),
+        ("u", b"u:"),
+        ("u:", b"u:"),
+        (":p", b":p"),
+        ("a%40b:c%3Ad", b"a@b:c:d"),
+        ("%C3%BC:%E2%82%AC", "\xfc:\u20ac".encode()),
+    ],
+)
+async def test_a_proxy_gets_any_user_and_password(
+    user: str, credentials: bytes, command: StopCharge
+) -> None:
+    async with (
+        Recorder() as proxy,
+        thor_at(
+            "http://thor.test", allow_http=True, proxy=f"http://{user}@127.0.0.1:{proxy.port}/"
+        ) as thor,
+    ):
+        await thor.stop_charge(command)
+    encoded = base64.b64encode(credentials).decode()
+    assert f"\r\nProxy-Authorization: Basic {encoded}\r\n" in f"{proxy.one}\r\n"
 
 
 async def test_a_plain_proxys_echo_shows_nothing_of_its_credentials(command: StopCharge) -> None:

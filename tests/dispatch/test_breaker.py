@@ -236,7 +236,7 @@ def test_any_answer_of_thor_closes_it(answer: ThorError | None) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "next_probe"),
-    [("connect", 3.0), ("tls", 3.0), ("expired", 1.0), ("closed", 1.0)],
+    [("connect", 3.0), ("tls", 3.0), ("proxy", 3.0), ("expired", 1.0), ("closed", 1.0)],
 )
 def test_a_probe_that_did_not_try_thor_is_given_to_the_next(reason: str, next_probe: float) -> None:
     async def main() -> None:

@@ -33,7 +33,7 @@ properties = settings(deadline=None, derandomize=True, max_examples=500)
 
 @pytest.mark.parametrize(
     "status",
-    [0, 99, 100, 101, 199, 201, 202, 204, 299, 300, 301, 302, 303, 304, 307, 399, 600, 999],
+    [0, 99, 100, 101, 199, 201, 202, 204, 299, 300, 301, 302, 303, 304, 307, 399, 408, 600, 999],
 )
 def test_a_status_that_is_none_of_thors_is_unexpected(status: int) -> None:
     error = parse(status, b'{"message": "NotInTransaction"}')
@@ -64,6 +64,17 @@ def test_without_a_known_code_the_status_is_the_class(
 ) -> None:
     for body in (None, b"", b"{}", b'{"message": "Nope"}'):
         assert type(parse_error(body, status)) is error_class
+
+
+@pytest.mark.parametrize("body", [None, b"", b'{"message": "APIKeyNotFound"}', b"NotInTransaction"])
+def test_a_407_is_never_thors_word(body: bytes | None) -> None:
+    error = parse_error(body, 407)
+    assert type(error) is RejectedError
+    assert not error.answered
+    assert (error.code, error.message) == (
+        None,
+        "a proxy answered 407: it wants a user and password",
+    )
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
@@ -303,7 +314,28 @@ def test_a_content_type_is_text_from_the_server_too(content_type: str) -> None:
         ("2\n", None),
         ("-1", None),
         ("+1", None),
-        ("1.5", None),
+        ("1.5", 2.0),
+        ("3.0", 3.0),
+        ("0.0", 0.0),
+        ("0.001", 1.0),
+        ("2." + "0" * 400, 2.0),
+        ("2." + "0" * 40 + "1", 3.0),
+        ("9" * 9 + ".0", 999_999_999.0),
+        ("0" * 10 + ".5", None),
+        ("9" * 10 + ".5", None),
+        ("-1.5", None),
+        ("+1.5", None),
+        ("1.", None),
+        (".5", None),
+        ("1.5.1", None),
+        ("1,5", None),
+        ("1.5 s", None),
+        ("1.-5", None),
+        ("1.5e3", None),
+        ("1.\u0665", None),
+        ("\u0661.5", None),
+        ("\uff11.\uff15", None),
+        ("1.5\n", None),
         ("1e3", None),
         ("1_000", None),
         ("0x10", None),

@@ -16,7 +16,6 @@ import pytest
 import trustme
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
 
 from thor_async import (
     ChargeboxNotFound,
@@ -32,9 +31,9 @@ from thor_async._transport.connections import (
     BodyAppendingTransport,
     GuardedConnector,
     SingleWriteRequest,
-    _Guard,
     session_parts,
 )
+from thor_async._transport.guard import Guard
 from thor_async.emulator import ThorEmulator
 
 from ..conftest import KEY
@@ -84,9 +83,9 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> lis
         (SingleWriteRequest, "update_body_from_data"),
         (SingleWriteRequest, "send"),
         (BodyAppendingTransport, "write"),
-        (_Guard, "get_buffer"),
-        (_Guard, "buffer_updated"),
-        (_Guard, "expect_nothing"),
+        (Guard, "get_buffer"),
+        (Guard, "buffer_updated"),
+        (Guard, "expect_nothing"),
     ],
 )
 async def test_aiohttp_calls_once_what_is_overridden(
@@ -293,6 +292,8 @@ async def test_a_request_that_ends_while_a_hook_waits_leaves_nothing_behind(
 class FakeTransport:
     """Records what is written; in `log`, what a guard does with it."""
 
+    tls: object = None
+
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.log: list[object] = []
@@ -317,7 +318,7 @@ class FakeTransport:
             def fileno(self) -> int:
                 return -1
 
-        return NoSocket() if name == "socket" else None
+        return NoSocket() if name == "socket" else self.tls
 
 
 def appending(body: bytes) -> tuple[FakeTransport, BodyAppendingTransport]:
@@ -390,144 +391,6 @@ async def test_a_head_that_was_written_elsewhere_leaves_no_complete_request(
         await server.emptied()
     assert caught.value.maybe_applied
     assert server.requests == []
-
-
-class FakeHandler:
-    """aiohttp's protocol, as a guard sees it."""
-
-    def __init__(self, log: list[object]) -> None:
-        self.log = log
-        self.should_close = False
-
-    def force_close(self) -> None:
-        self.should_close = True
-
-    def data_received(self, data: bytes) -> None:
-        self.log.append(data)
-
-    def set_exception(self, error: BaseException) -> None:
-        self.log.append(type(error))
-
-    def pause_writing(self) -> None:
-        self.log.append("pause")
-
-    def resume_writing(self) -> None:
-        self.log.append("resume")
-
-    def eof_received(self) -> None:
-        self.log.append("eof")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.log.append(exc)
-
-
-class GuardCase:
-    """A guard between a fake transport and a fake handler, with the log of both."""
-
-    def __init__(self) -> None:
-        self.transport = FakeTransport()
-        self.log = self.transport.log
-        self.handler = FakeHandler(self.log)
-        self.guard = _Guard(
-            cast("asyncio.Transport", self.transport), cast("ResponseHandler", self.handler)
-        )
-
-    def receive(self, *packets: bytes) -> None:
-        for packet in packets:
-            buffer = self.guard.get_buffer(-1)
-            buffer[: len(packet)] = packet
-            self.guard.buffer_updated(len(packet))
-
-
-@pytest.fixture
-def case() -> GuardCase:
-    return GuardCase()
-
-
-def test_an_open_guard_passes_everything_on(case: GuardCase) -> None:
-    case.guard.pause_writing()
-    case.guard.resume_writing()
-    case.receive(OK, b"more")
-    case.guard.eof_received()
-    case.guard.connection_lost(None)
-    assert case.log == ["pause", "resume", OK, b"more", "eof", None]
-    assert not case.handler.should_close
-
-
-async def test_a_shut_guard_passes_no_bytes_on_and_aborts(case: GuardCase) -> None:
-    case.guard.expect_nothing()
-    case.receive(OK)
-    assert case.log == []  # not at once
-    await asyncio.sleep(0)
-    assert case.log == ["abort"]
-    assert case.handler.should_close
-    assert not case.guard.expect_answer()
-
-
-def test_a_shut_guard_lets_an_end_close_the_transport(case: GuardCase) -> None:
-    case.guard.expect_nothing()
-    case.guard.eof_received()
-    assert case.log == []
-    assert not case.guard.expect_answer()
-
-
-def test_a_shut_guard_still_says_when_writing_may_go_on(case: GuardCase) -> None:
-    """Otherwise aiohttp would wait for it for ever."""
-    case.guard.pause_writing()
-    case.guard.expect_nothing()
-    case.guard.resume_writing()
-    assert case.log == ["pause", "resume"]
-    assert case.guard.expect_answer()
-
-
-def test_a_guard_does_not_open_while_bytes_are_unsent(case: GuardCase) -> None:
-    case.guard.expect_nothing()
-    case.transport.unsent = 1
-    assert not case.guard.expect_answer()
-    case.transport.unsent = 0
-    assert case.guard.expect_answer()
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 13, 14, 100])
-def test_a_guard_passes_an_answer_on_whatever_its_packets(case: GuardCase, size: int) -> None:
-    for _ in range(2):
-        packets = [OK[at : at + size] for at in range(0, len(OK), size)]
-        case.receive(*packets)
-        case.guard.expect_nothing()
-        assert case.log == packets
-        case.log.clear()
-        assert case.guard.expect_answer()
-
-
-@pytest.mark.parametrize("packets", [[b"\r\n\r\n" + OK], [b"\r", b"\n", b"\r\n" + OK]])
-def test_a_guard_leaves_empty_lines_before_an_answer_out(
-    case: GuardCase, packets: list[bytes]
-) -> None:
-    case.receive(*packets)
-    assert case.log == [OK]
-
-
-@pytest.mark.parametrize("garbage", [b"<html>", b"RTSP/1.0 200 OK\r\n", b"HTTP/1.1 OK", b"\0"])
-@pytest.mark.parametrize("size", [1, 100])
-def test_a_guard_fails_an_answer_that_begins_with_no_status_line(
-    case: GuardCase, garbage: bytes, size: int
-) -> None:
-    for at in range(0, len(garbage), size):
-        case.receive(garbage[at : at + size])
-        if case.log and isinstance(case.log[-1], type):
-            break
-    failure = case.log.pop()
-    assert isinstance(failure, type)
-    assert issubclass(failure, HttpProcessingError)
-    assert garbage.startswith(b"".join(cast("list[bytes]", case.log)))
-
-
-def test_a_guard_checks_each_answer(case: GuardCase) -> None:
-    case.receive(OK)
-    case.guard.expect_nothing()
-    assert case.guard.expect_answer()
-    case.receive(b"<html>")
-    assert isinstance(case.log[-1], type)
 
 
 async def test_a_guard_tells_aiohttp_when_writing_is_paused(

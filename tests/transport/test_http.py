@@ -18,8 +18,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from tests.conftest import KEY, TAG, shown
 from thor_async import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
 from thor_async._protocol.http_messages import ANSWER_LIMIT, Answer, Request
-from thor_async._transport.connections import GuardedConnector, NoConnectionError
+from thor_async._transport.connections import GuardedConnector
 from thor_async._transport.deadlines import Deadlines
+from thor_async._transport.failures import NoConnectionError
 from thor_async._transport.http import Transport
 
 BODY = f'{{"id_tag":"{TAG}"}}'.encode()
@@ -75,6 +76,7 @@ class FakeSession:
     def __init__(self, result: FakeResponse | BaseException | None) -> None:
         self.result = result
         self.closed = False
+        self.connector = None
         self.requests: list[dict[str, Any]] = []
         self.on_request: Callable[[], Awaitable[object]] | None = None
 
@@ -327,7 +329,7 @@ RESPONSE_ERROR = aiohttp.ClientResponseError(mock.Mock(), (), status=400, messag
         (aiohttp.ConnectionTimeoutError(), NotSentError, "connect"),
         (connector_error(aiohttp.ClientConnectorError, BROKEN), NotSentError, "connect"),
         (connector_error(aiohttp.ClientProxyConnectionError, BROKEN), NotSentError, "connect"),
-        (PROXY, NotSentError, "connect"),
+        (PROXY, NotSentError, "proxy"),
         (NoConnectionError("none was clean"), NotSentError, "connect"),
         (TimeoutError(), ResponseTimeout, None),
         (aiohttp.SocketTimeoutError(), ResponseTimeout, None),
@@ -375,9 +377,11 @@ async def test_the_message_has_only_the_reason_of_a_failure(
     assert error.message == message
 
 
-async def test_an_error_of_the_program_is_raised() -> None:
-    with pytest.raises(LookupError):
-        await send(LookupError())
+async def test_any_other_exception_of_a_session_is_an_error_with_its_type_only() -> None:
+    error = await send(LookupError(KEY))
+    assert type(error) is ConnectionLost
+    assert error.message == "the session failed (LookupError)"
+    assert error.__cause__ is error.__context__ is None
 
 
 # Its end

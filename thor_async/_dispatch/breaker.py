@@ -11,7 +11,7 @@ from enum import Enum, auto
 from .._errors import AccountError, NotSentError, ThorError, TooManyRequests
 from .limiter import Waiters, wake_first
 
-_CONTACTED = {"connect", "dns", "tls"}
+_CONTACTED = {"connect", "dns", "tls", "proxy"}
 """Reasons of a `NotSentError` that say something about Thor: it was tried and not reached."""
 
 

@@ -22,7 +22,7 @@ from .http_messages import Answer
 from .sanitize import sanitize
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_SECONDS = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"([0-9]{1,9})(?:\.([0-9]+))?")
 _DATE = re.compile(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun)", re.ASCII)
 _QUOTA = re.compile(r"limit exceeded\.?", re.IGNORECASE)
 _WRONG_PATH = "Missing Authentication Token"
@@ -32,13 +32,18 @@ _WORD_KEYS = ("message", "code", "error")
 def parse_error_answer(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError:
     """Returns the error for any answer but a 200.
 
+    A 408 comes from a server or gateway that got no whole request in time, as far as it knows, so
+    it is unexpected (RFC 9110 15.5.9); a 407 is the word of a proxy, so it has no code of Thor's.
+
     The status decides the verdict, the code in the body only the class. `secrets` never appear in
     the error, even if the server echoes them. `now` is the wall clock in epoch seconds, which a
     Retry-After with a date needs.
     """
     status = answer.status
-    if not 400 <= status <= 599:
+    if status == 408 or not 400 <= status <= 599:
         return UnexpectedResponse(f"HTTP status {status} is none of Thor's", status=status)
+    if status == 407:
+        return RejectedError("a proxy answered 407: it wants a user and password", status=status)
     named, others = _find_strings(_decode_body(answer.body))
     code = _find_code(named, others, secrets)
     text = code or (sanitize(named[0], secrets) if named else sanitize(_describe(answer, secrets)))
@@ -117,12 +122,15 @@ def _describe(answer: Answer, secrets: tuple[str, ...]) -> str:
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """Returns the seconds of a Retry-After (RFC 9110 10.2.3), or None if it is missing or invalid.
 
-    A date in the past is 0. More than nine digits (thirty years) are invalid.
+    A date in the past is 0. A fraction, which many servers send, is rounded up. More than nine
+    digits before it (thirty years) are invalid.
     """
     if value is None:
         return None
-    if _SECONDS.fullmatch(value):
-        return float(value)
+    if seconds := _SECONDS.fullmatch(value):
+        whole, fraction = seconds.groups("")
+        # Digit by digit, because a float loses a small fraction.
+        return float(int(whole) + bool(fraction.strip("0")))
     if not _DATE.match(value):
         return None
     try:

@@ -6,16 +6,20 @@ import asyncio
 import math
 import re
 import ssl
+from base64 import b64encode
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp import hdrs
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage
 
-from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
+from .._errors import NotSentError, ThorError, UnexpectedResponse
+from .._models import MASKED
 from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request, build_headers
-from .._protocol.sanitize import sanitize
-from .connections import NoConnectionError, session_parts
+from .connections import session_parts
 from .deadlines import Deadlines
+from .failures import refused_by_proxy, translate
 
 _CONNECT_AT_MOST = 5.0
 
@@ -38,6 +42,14 @@ class Transport:
         proxy: str | None,
     ) -> None:
         self._is_owner = session is None
+        self._has_proxy = proxy is not None
+        self._proxy_headers: dict[str, str] = {}
+        if proxy is not None:
+            proxy, self._proxy_headers = _split_credentials(proxy)
+        # In its address aiohttp would keep them, and print them with a connection.
+        self._options: dict[str, Any] = (
+            {"proxy_headers": self._proxy_headers} if self._proxy_headers else {}
+        )
         if session is None:
             connector, request_class = session_parts(context)
             session = aiohttp.ClientSession(
@@ -78,21 +90,28 @@ class Transport:
                 if self._timeout.connect != connect:
                     # Not rounded up to whole seconds.
                     self._timeout = aiohttp.ClientTimeout(connect=connect, ceil_threshold=math.inf)
+                headers = build_headers(key)
+                is_plain_by_proxy = self._has_proxy and request.url.startswith("http:")
+                if is_plain_by_proxy:
+                    headers |= self._proxy_headers
                 response = await self._session.request(
                     request.method,
                     request.url,
                     data=request.body,
-                    headers=build_headers(key),
+                    headers=headers,
                     timeout=self._timeout,
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
                     middlewares=(),
+                    **self._options,
                 )
                 try:
                     if response.version not in _VERSIONS:
                         return UnexpectedResponse("an HTTP version that was not asked for")
                     answer = _head(response)
+                    if answer.status == 407 and is_plain_by_proxy:
+                        return NotSentError(refused_by_proxy(407), reason="proxy", status=407)
                     limit = request.limit if answer.status == 200 else ANSWER_LIMIT
                     content = response.content
                     if content.is_eof():
@@ -106,7 +125,8 @@ class Transport:
                     # At the end of the body aiohttp has released it, unless it is a 101.
                     if not response.closed:
                         response.close()
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+        except Exception as error:
+            # Of any type: the connector, the resolver or a hook may be somebody else's.
             failure = error
         except asyncio.CancelledError as cancelled:
             # An owner who closes a given session cancels the lookup of an address in it.
@@ -114,7 +134,27 @@ class Transport:
             if not self._session.closed or (task is not None and task.cancelling()):
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
-        return answer or _translate(failure)
+        return answer or translate(failure, self._session.connector)
+
+
+class _MaskedValue(str):
+    """The value of a header that no repr shows, also not one of a dict that holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASKED)
+
+
+def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
+    """Returns the address of a proxy without user and password, and the header with them."""
+    parts = urlsplit(proxy)
+    if parts.username is None and parts.password is None:
+        return proxy, {}
+    credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    value = _MaskedValue(f"Basic {b64encode(credentials.encode()).decode()}")
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return address, {hdrs.PROXY_AUTHORIZATION: value}
 
 
 def _head(response: aiohttp.ClientResponse) -> Answer:
@@ -149,35 +189,3 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
             return None
         body += await content.readany()
     return bytes(body) if len(body) <= limit else None
-
-
-def _translate(failure: Exception) -> ThorError:
-    """Returns the error that an exception of aiohttp means."""
-    if (error := _translate_connect(failure)) is not None:
-        return error
-    match failure:
-        case TimeoutError():
-            return ResponseTimeout("no answer in time")
-        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError() | OSError():
-            return ConnectionLost(_add_reason("the connection was lost", failure))
-    return UnexpectedResponse(f"not HTTP as it should be ({type(failure).__name__})")
-
-
-def _translate_connect(failure: Exception) -> NotSentError | None:
-    """Returns the error for what aiohttp raises only before it has a connection; else None."""
-    match failure:
-        case aiohttp.ClientConnectorDNSError():
-            return NotSentError(_add_reason("no address for the host", failure), reason="dns")
-        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return NotSentError(_add_reason("no safe connection", failure), reason="tls")
-        case aiohttp.ConnectionTimeoutError():
-            return NotSentError("could not connect in time", reason="connect")
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError() | NoConnectionError():
-            return NotSentError(_add_reason("could not connect", failure), reason="connect")
-    return None
-
-
-def _add_reason(message: str, failure: Exception) -> str:
-    """Adds only the reason of a failure: its whole text may print the request."""
-    reason = getattr(failure, "certificate_error", None) or getattr(failure, "strerror", None)
-    return f"{message}: {sanitize(str(reason))}" if reason else message

@@ -39,6 +39,7 @@ _NOT_SENT_CURES = {
     "dns": "the host was not found: check the address and this machine's DNS",
     "tls": "its certificate is not trusted: check the address, and look for a proxy that breaks "
     "TLS",
+    "proxy": "the proxy refuses: check its address, user and password, or ask who runs it",
     "connect": "no connection: check the address, the network and the firewall",
 }
 
