@@ -34,6 +34,8 @@ from ._events import (
     CallFinished,
     CallStarted,
     Event,
+    PaceLowered,
+    PaceRestored,
     RetryScheduled,
 )
 from ._models import OutcomeRecord, StopCharge, StopOutcome
@@ -71,6 +73,8 @@ __all__ = [
     "NotSentError",
     "OutcomeRecord",
     "OutcomeStream",
+    "PaceLowered",
+    "PaceRestored",
     "RejectedError",
     "ResponseTimeout",
     "RestAPINotEnabled",
