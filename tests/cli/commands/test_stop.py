@@ -40,6 +40,7 @@ def test_stop_without_transaction(thor: Thor, run: Run, charge: list[object]) ->
     assert not thor.emulator.charges
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.parametrize(
     ("answer", "status", "start", "end"),
     [
