@@ -221,7 +221,7 @@ def test_nothing_is_left_to_a_finalizer(name: str) -> None:
     assert "__del__" not in defined
 
 
-INTERNAL_CALLS = {"_stop_outcome", "_confirm_outcome"}
+INTERNAL_CALLS = {"_stop_outcome", "_confirm_outcome", "_pace_status"}
 """What `ThorClient` offers to the worker only."""
 
 

@@ -443,6 +443,16 @@ class ThorClient:
         confirms = runtime.make_confirm_operation(runtime.stops)
         return confirms.confirm(runtime.dispatcher, 0, command, self._settings.timeout, within, pin)
 
+    def _pace_status(self) -> tuple[float | None, int]:
+        """Returns the requests that may begin in a second, or None without a limit, and the 429.
+
+        The second number counts the answers 429 so far. For the worker; never raises.
+        """
+        if self._runtime is None:
+            return None, 0
+        pace = self._runtime.pace
+        return (pace.rate if pace.is_limited else None), pace.throttled
+
     def _open_stream(
         self,
         runtime: ClientRuntime,
