@@ -95,7 +95,8 @@ def _add_pace_options(command: argparse.ArgumentParser) -> None:
     add("--attempts", type=_count, metavar="N", help="attempts for each charge, at most (3)")
     add("--within", type=_seconds, metavar="SECONDS", help="end the batch after this time")
     add_rate_option(add)
-    add("--over", type=_seconds, metavar="SECONDS", help="spread the stops evenly over this time")
+    over = "spread the stops evenly over this time: for a rate limit too, see below"
+    add("--over", type=_seconds, metavar="SECONDS", help=over)
 
 
 def _add_output_options(command: argparse.ArgumentParser) -> None:
