@@ -225,7 +225,7 @@ def test_nothing_is_left_to_a_finalizer(name: str) -> None:
 
 
 INTERNAL_CALLS = {
-    "worker.handler": {"_stop_outcome", "_confirm_outcome"},
+    "worker.handler": {"_stop_outcome", "_confirm_outcome", "_pace_status"},
     "cli.stop_results": {"_stop_stream", "_confirm_stream"},
 }
 """What `ThorClient` offers to the worker and to the command line only."""

@@ -24,6 +24,8 @@ from thor_async import (
     CallFinished,
     CallStarted,
     Event,
+    PaceLowered,
+    PaceRestored,
     RetryPolicy,
     RetryScheduled,
     StopCharge,
@@ -330,6 +332,7 @@ async def test_events_are_values_that_come_back_from_json(
 ) -> None:
     _, events = await stop(command, script(Answer(500), OK), rests.policy())
     events += [BatchPaused("why"), BatchResumed(1.5), BatchAbandoned(None)]
+    events += [PaceLowered(19.5), PaceRestored(None)]
     assert set(kinds(events)) == set(Event.__args__)
     encoded = msgspec.json.encode(events)
     assert msgspec.json.decode(encoded, type=list[Event]) == events

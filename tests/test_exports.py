@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -41,6 +42,12 @@ def test_all_has_what_the_contract_names() -> None:
     assert set(thor_async.__all__) >= CONTRACT
 
 
+def test_all_has_every_event() -> None:
+    events = {event_class.__name__ for event_class in get_args(thor_async.Event)}
+    assert "PaceLowered" in events
+    assert set(thor_async.__all__) >= events
+
+
 @pytest.mark.parametrize("name", thor_async.__all__)
 def test_each_name_is_a_public_and_documented_one(name: str) -> None:
     assert not name.startswith("_")
@@ -67,6 +74,7 @@ def test_a_client_is_built_with_these_defaults() -> None:
         "timeout": 30.0,
         "attempt_timeout": 10.0,
         "max_in_flight": 32,
+        "max_rate": None,
         "session": None,
         "ssl": None,
         "proxy": None,

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.conftest import KEY, TAG, Rests
 from tests.fake_transport import OK, FakeTransport, fleet, thor_says
-from thor_async import NotInTransaction, StopCharge, ThorClient
+from thor_async import NotInTransaction, PaceLowered, PaceRestored, StopCharge, ThorClient
 from thor_async._protocol.http_messages import Answer
 from thor_async.emulator import ScriptedAnswer, ThorEmulator
 from thor_async.otel import Telemetry
@@ -41,15 +41,14 @@ class Backend:
 
     def points(self, name: str) -> list[Any]:
         data = self._reader.get_metrics_data()
-        assert data is not None
         metrics = [
             metric
-            for resource in data.resource_metrics
+            for resource in (data.resource_metrics if data else [])
             for scope in resource.scope_metrics
             for metric in scope.metrics
         ]
-        [metric] = [metric for metric in metrics if metric.name == name]
-        return list(metric.data.data_points)
+        found = [metric for metric in metrics if metric.name == name]
+        return [point for metric in found for point in metric.data.data_points]
 
     def export(self) -> str:
         data = self._reader.get_metrics_data()
@@ -191,6 +190,33 @@ async def test_active_requests_counts_requests_in_flight(backend: Backend) -> No
             await asyncio.wait([batch])
     [active] = backend.points("http.client.active_requests")
     assert active.value == 0
+
+
+async def test_the_pace_is_recorded_while_a_limit_is_known(backend: Backend) -> None:
+    assert backend.points("thor.client.pace") == []
+    backend.telemetry(PaceLowered(20.5))
+    [pace] = backend.points("thor.client.pace")
+    assert (pace.value, attributes(pace)) == (20.5, {})
+    backend.telemetry(PaceRestored(80.0))
+    [pace] = backend.points("thor.client.pace")
+    assert pace.value == 80.0
+    backend.telemetry(PaceRestored(None))
+    assert backend.points("thor.client.pace") == []
+
+
+async def test_answers_429_are_counted(backend: Backend, rests: Rests) -> None:
+    """Also those that are sent again, and so are the error of no stop."""
+    answers = iter([Answer(429), Answer(429), OK])
+    thor = FakeTransport(lambda *_: next(answers))
+    policy = rests.policy(retry_throttled=True)
+    with thor.installed():
+        async with thor.client(on_event=backend.telemetry, retry=policy) as client:
+            await client.stop_many(fleet(1))
+    [throttled] = backend.points("thor.client.throttled")
+    assert throttled.value == 2
+    assert attributes(throttled) == {"server.address": "127.0.0.1", "server.port": 1}
+    [stops] = backend.points("thor.client.stops")
+    assert attributes(stops) == {"thor.verdict": "relayed"}
 
 
 async def test_the_surrounding_span_is_the_parent_and_current_again_afterwards(

@@ -490,6 +490,16 @@ class ThorClient:
             commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
         )
 
+    def _pace_status(self) -> tuple[float | None, int]:
+        """Returns the requests that may begin in a second, or None without a limit, and the 429.
+
+        The second number counts the answers 429 so far. For the worker; never raises.
+        """
+        if self._runtime is None:
+            return None, 0
+        pace = self._runtime.pace
+        return (pace.rate if pace.is_limited else None), pace.throttled
+
     def _open_stream(
         self,
         runtime: ClientRuntime,

@@ -5,6 +5,7 @@ Names follow the semantic conventions of HTTP clients; all other names begin wit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import Token
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -12,11 +13,20 @@ from urllib.parse import urlsplit
 from opentelemetry import context, metrics, trace
 from opentelemetry.util.types import AttributeValue
 
-from ._events import AttemptFinished, AttemptStarted, CallFinished, CallStarted, Event
+from ._events import (
+    AttemptFinished,
+    AttemptStarted,
+    CallFinished,
+    CallStarted,
+    Event,
+    PaceLowered,
+    PaceRestored,
+)
 
 Attributes = dict[str, AttributeValue]
 
 _STOP_SPAN_KEY = context.create_key("thor_async.stop")
+_TOO_MANY_REQUESTS = 429
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # The boundaries of the conventions, in seconds. The SDK's defaults are for milliseconds.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30)
@@ -34,6 +44,10 @@ class Telemetry:
     `thor.client.stop.attempts` and the counter `thor.client.stops`. The aiohttp instrumentation may
     record `http.client.request.duration` too: then use a view to drop that of the meter
     `thor_async`.
+
+    Metrics of the rate limit: the counter `thor.client.throttled` of answers 429, and the gauge
+    `thor.client.pace`, the requests a second that Thor allows; it has no value while no limit is
+    known. It knows one limit only, so give each account a `Telemetry` of its own.
 
     Without `tracer_provider` or `meter_provider`, the global provider is used.
     """
@@ -71,6 +85,18 @@ class Telemetry:
         self._stops = meter.create_counter(
             "thor.client.stops", unit="{stop}", description="Stops that have ended."
         )
+        self._throttled = meter.create_counter(
+            "thor.client.throttled",
+            unit="{response}",
+            description="Answers 429: too many requests.",
+        )
+        self._pace: float | None = None
+        meter.create_observable_gauge(
+            "thor.client.pace",
+            [self._observe_pace],
+            unit="{request}/s",
+            description="Requests a second that Thor allows.",
+        )
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -82,6 +108,8 @@ class Telemetry:
                 self._record_attempt(event)
             case CallFinished():
                 self._record_stop(event)
+            case PaceLowered() | PaceRestored():
+                self._pace = event.rate
 
     def _start_span(self, event: CallStarted) -> None:
         span = self._tracer.start_span(
@@ -95,6 +123,8 @@ class Telemetry:
         request, response = _request_attributes(event), _response_attributes(event)
         self._active_requests.add(-1, request)
         self._request_duration.record(event.duration, request | response)
+        if event.status == _TOO_MANY_REQUESTS:
+            self._throttled.add(1, _server_attributes(event.url))
         if (stop_span := _current_stop_span()) is not None:
             attributes = request | response | _attempt_attributes(event)
             stop_span.span.add_event("attempt", attributes)
@@ -106,6 +136,9 @@ class Telemetry:
         self._stops.add(1, attributes)
         if (stop_span := _current_stop_span()) is not None:
             stop_span.end(event, attributes)
+
+    def _observe_pace(self, options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        return [] if self._pace is None else [metrics.Observation(self._pace)]
 
 
 class _StopSpan:

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from tests.conftest import KEY, TAG
-from thor_async import OutcomeStream, StopOutcome
+from thor_async import OutcomeStream, RetryPolicy, StopOutcome
 from thor_async._confirm import ensure_stopped, pinning, poller, tracker
 from thor_async.cli import main, terminal
 from thor_async.cli.commands import stop_many
@@ -187,6 +187,12 @@ def fast_poller(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ensure_stopped, name, 0.2)
     repeated_stop = functools.partial(ensure_stopped.RepeatedStop, delay=0.2)
     monkeypatch.setattr(ensure_stopped, "RepeatedStop", repeated_stop)
+
+
+@pytest.fixture
+def throttled_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 429 is the end of its row, as else only after the timeout of the stop."""
+    monkeypatch.setattr(RetryPolicy, "should_outlast", lambda *_: False)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -104,3 +105,30 @@ def test_the_arguments_do_not_show_the_typed_key(monkeypatch: pytest.MonkeyPatch
     args = parse(["check", "--base-url", "http://127.0.0.1:1/x"])
     client_factory.make_client(args)
     assert KEY not in repr(args)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_sent_again", "max_rate"),
+    [
+        (["stop", "A", "1", TAG, "--rate", "20"], True, 20.0),
+        (["stop-many", "x", "--rate", "0.5", "--attempts", "5"], True, 0.5),
+        (["stop-running"], True, None),
+        (["worker", "--nats", "x", "--max-rate", "7"], True, 7.0),
+        (["check"], False, None),
+        (["running"], False, None),
+    ],
+)
+def test_the_commands_that_stop_send_a_429_again(
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    is_sent_again: bool,
+    max_rate: float | None,
+) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    made = mock.Mock()
+    monkeypatch.setattr(client_factory, "ThorClient", made)
+    client_factory.make_client(parse([*arguments, "--base-url", "http://127.0.0.1:1/x"]))
+    settings = made.call_args.kwargs
+    assert settings["retry"].retry_throttled is is_sent_again
+    assert settings["retry"].max_attempts == (5 if "--attempts" in arguments else 3)
+    assert settings.get("max_rate") == max_rate

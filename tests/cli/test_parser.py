@@ -49,6 +49,13 @@ from tests.conftest import KEY, TAG
             ["stop-many", "x", "--within", "nan"],
             "--within: must be a number of seconds, more than 0",
         ),
+        (["stop-many", "x", "--rate", "20/s"], "--rate: '20/s' is no rate: give requests a second"),
+        (["stop-many", "x", "--rate", "0"], "--rate: '0' is no rate: give requests a second"),
+        (["stop-many", "x", "--rate", "-5"], "--rate: '-5' is no rate: give requests a second"),
+        (["stop-running", "--rate", "nan"], "--rate: 'nan' is no rate: give requests a second"),
+        (["stop-running", "--rate", "inf"], "--rate: 'inf' is no rate: give requests a second"),
+        (["stop", "A", "1", "--rate", TAG], "--rate: that is no rate: give requests a second"),
+        (["worker", "--nats", "x", "--max-rate", "0"], "--max-rate: '0' is no rate: give requests"),
         (["stop-many", "x", "--over", "soon"], "--over: must be a number of seconds, more than 0"),
         (["stop-many", "x", "--at-most", "0"], "--at-most: must be at least 1"),
         (["stop-many", "x", "--report", "fleet.csv"], "give it a name that ends with .html"),
@@ -65,6 +72,7 @@ from tests.conftest import KEY, TAG
         (["demo", "--faults", "1.5"], "give a number from 0 to 1"),
         (["demo", "--faults", "0.1", "--story", "outage"], "not allowed with argument --faults"),
         (["demo", "--story", "outage", "--charges", "299"], "give at least 300"),
+        (["demo", "--story", "rate-limit", "--charges", "99"], "give at least 100"),
         (["demo", "--story", "next-driver", "--charges", "9"], "leave --charges and --fleet out"),
         (["demo", "--story", "next-driver", "--fleet", "x"], "leave --charges and --fleet out"),
         (["emulate", "--fleet", "no-such-file"], "cannot read no-such-file"),
@@ -113,3 +121,17 @@ def test_help_has_an_example(run: Run, command: str | None) -> None:
     assert (result.status, result.err) == (0, "")
     assert result.out.count(f"example: thor-async {command or 'demo'}") == 1
     assert max(map(len, result.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", ["stop", "stop-many", "stop-running", "worker"])
+def test_help_says_that_a_429_is_sent_again(run: Run, command: str) -> None:
+    text = " ".join(run(command, "--help").out.split())
+    assert "A 429 is sent again at the pace that Thor allows" in text
+    assert "your rate limit: requests that may begin in a second" in text
+
+
+def test_help_says_how_the_options_for_a_rate_limit_differ(run: Run) -> None:
+    text = " ".join(run("stop-many", "--help").out.split())
+    assert "--rate avoids them: at most N requests begin in a second, first attempts and" in text
+    assert "--over is for a rate limit too" in text
+    assert "evenly over a time that does not depend on their number" in text

@@ -11,7 +11,15 @@ import pytest
 
 from tests.conftest import KEY, TAG, Rests
 from tests.fake_transport import OK, FakeTransport, Reply, fleet, refused, thor_says
-from thor_async import BatchAbandoned, BatchPaused, BatchResumed, StopCharge, ThorError
+from thor_async import (
+    BatchAbandoned,
+    BatchPaused,
+    BatchResumed,
+    PaceLowered,
+    PaceRestored,
+    StopCharge,
+    ThorError,
+)
 from thor_async._protocol.http_messages import Answer
 from thor_async._telemetry.logging import log
 
@@ -84,6 +92,16 @@ def test_what_a_batch_does_is_a_warning(caplog: pytest.LogCaptureFixture) -> Non
         (logging.WARNING, "batch paused, Thor seems down: no answer in time"),
         (logging.WARNING, "batch resumed after 7.000 s"),
         (logging.WARNING, "batch gave up: too late"),
+    ]
+
+
+def test_a_change_of_the_pace_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    for event in (PaceLowered(19.9871), PaceRestored(1234.5), PaceRestored(None)):
+        log(event)
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [
+        (logging.WARNING, "pace lowered, Thor allows about 20 requests a second"),
+        (logging.WARNING, "pace restored, Thor allows about 1234 requests a second"),
+        (logging.WARNING, "pace restored, no limit is known"),
     ]
 
 

@@ -196,7 +196,14 @@ async def place(nats_url: str) -> AsyncIterator[Place]:
 
 @contextlib.asynccontextmanager
 async def serving(
-    place: Place, emulator: ThorEmulator, key: Any = KEY, *, drain: float = 5.0, **settings: Any
+    place: Place,
+    emulator: ThorEmulator,
+    key: Any = KEY,
+    *,
+    drain: float = 5.0,
+    max_rate: float | None = None,
+    retry_throttled: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[StopWorker]:
     """Runs a worker in this process."""
     broker = NatsBroker(
@@ -207,8 +214,10 @@ async def serving(
         reconnect_time_wait=1,
         error_cb=_ignore_error,
     )
-    quick = RetryPolicy(max_attempts=3, initial_delay=0.01)
-    thor = ThorClient(key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0)
+    quick = RetryPolicy(max_attempts=3, initial_delay=0.01, retry_throttled=retry_throttled)
+    thor = ThorClient(
+        key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0, max_rate=max_rate
+    )
     worker = add_worker(broker, thor, **place.names | settings)
     async with worker.lifespan():
         await broker.start()

@@ -114,6 +114,22 @@ async def test_sigterm_ends_what_is_in_flight(
     assert {row["ref"] for row in await place.outcomes()} == set(range(60))
 
 
+async def test_sigterm_returns_what_waits_for_the_pace(
+    place: Place, emulator: ThorEmulator, workers: Workers
+) -> None:
+    commands = fleet(emulator, 8)
+    worker = await workers.start("--max-rate", "0.05", "--max-in-flight", "8", "--drain", "3")
+    await place.send(*commands)
+    await requests_came(emulator, 1)
+    assert "draining" in await worker.end()
+    assert len(emulator.ledger.requests) == len(await place.outcomes()) < 3
+    await workers.start()
+    await place.emptied(60)
+    assert len(emulator.ledger.requests) == 8
+    assert {row["ref"] for row in await place.outcomes()} == set(range(8))
+    assert await place.dead() == []
+
+
 async def test_sigterm_has_an_end(place: Place, emulator: ThorEmulator, workers: Workers) -> None:
     """After `--drain` the stop is cut: its answer would come before the attempt_timeout of 10 s."""
     (command,) = fleet(emulator, 1)

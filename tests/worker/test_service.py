@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,11 +15,17 @@ from nats.js.api import StreamConfig
 from tests.conftest import KEY, TAG, wait_until
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
-from thor_async.emulator import ThorEmulator
+from thor_async.emulator import RateLimits, ThorEmulator
+from thor_async.worker import service
 
 pytestmark = pytest.mark.broker
 
 BARE = StopCharge("A", 1, TAG, ref="r7")
+
+
+def health(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.json.decode(file.read_bytes())
+    return found
 
 
 def fleet(emulator: ThorEmulator, count: int) -> list[StopCharge]:
@@ -183,7 +190,8 @@ async def test_the_state_is_in_the_health_file(
     file = tmp_path / "health"
     async with serving(place, emulator, health_file=file):
         await wait_until(file.exists)
-    assert msgspec.json.decode(file.read_bytes()) == {"state": "running", "in_hand": 0}
+    health = {"state": "running", "in_hand": 0, "pace": None, "throttled": 0}
+    assert msgspec.json.decode(file.read_bytes()) == health
     async with serving(place, emulator, health_file=tmp_path / "no" / "health"):
         await place.send(b"")
         await place.emptied()
@@ -213,3 +221,45 @@ async def test_commands_that_wait_during_a_pause_are_handed_over(
         await place.emptied()
     assert emulator.charges == {}
     assert await place.dead() == []
+
+
+async def test_two_workers_share_the_rate_of_an_account(
+    place: Place, emulator: ThorEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_HEALTH_INTERVAL", 0.1)
+    commands = fleet(emulator, 200)
+    emulator.set_limits(RateLimits(50, burst=20))
+    files = [tmp_path / "first", tmp_path / "second"]
+    first, second = (
+        serving(place, emulator, retry_throttled=True, max_in_flight=8, health_file=file)
+        for file in files
+    )
+    async with first, second:
+        await place.send(*commands)
+        await place.emptied()
+        rows = await place.outcomes()
+        await wait_until(lambda: all(health(file)["throttled"] for file in files))
+        paces = [health(file)["pace"] for file in files]
+    assert {row["verdict"] for row in rows} == {"relayed"}
+    assert len(rows) == 200
+    assert await place.dead() == []
+    assert emulator.charges == {}
+    assert all(pace is not None and 0 < pace < 200 for pace in paces)
+    throttled = sum(request.status == 429 for request in emulator.ledger.requests)
+    print(f"{throttled} answers 429")
+    assert throttled < 100
+
+
+async def test_a_command_that_waits_for_the_pace_is_not_delivered_to_another_worker(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    await place.make(ack_wait=1.5)
+    commands = fleet(emulator, 6)
+    first, second = (serving(place, emulator, max_rate=0.4, max_in_flight=3) for _ in range(2))
+    async with first, second:
+        await place.send(*commands)
+        await place.emptied()
+    assert [row["deliveries"] for row in await place.outcomes()] == [1] * 6
+    times = [request.at for request in emulator.ledger.requests]
+    assert len(times) == 6
+    assert times[-1] - times[0] > 2.4

@@ -108,6 +108,23 @@ def test_an_unknown_outcome_is_repeated_only_with_a_transaction(
     assert decide(bare) == Settlement("dead_letter", reason="no", maybe_applied=True)
 
 
+@pytest.mark.parametrize(
+    "error_class", [TooManyRequests, InternalServerError, APIKeyNotFound, UnexpectedResponse]
+)
+@pytest.mark.parametrize(
+    ("retry_after", "delay"),
+    [(None, 4.0), (0.0, 4.0), (3.0, 4.0), (4.5, 4.5), (3600.0, 3600.0), (999_999_999.0, 86_400.0)],
+)
+def test_a_retry_comes_after_the_retry_after(
+    error_class: type[ThorError], retry_after: float | None, delay: float
+) -> None:
+    result = outcome(error_class("no", retry_after=retry_after))
+    settlement = decide(result, 2, random=highest)
+    assert (settlement.action, settlement.delay) == ("retry", delay)
+    watched = Confirmation("still_running", "seen", result)
+    assert decide(watched, 2, random=highest).delay == delay
+
+
 @pytest.mark.parametrize("command", [PINNED, BARE])
 def test_a_wrong_transaction_is_never_repeated(command: StopCharge) -> None:
     """The charge that was meant is over, or was never that one."""

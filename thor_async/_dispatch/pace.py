@@ -28,7 +28,7 @@ class Pace:
     takes its turn, gets a permit, and then calls `begin`; who cannot begin calls `release_turn`.
     One has the turn at a time, and urgent requests get it first.
 
-    `retries` is as for `RateEstimator`. `emit` gets the events.
+    `retries` is as for `RateEstimator`. `emit` gets the events. `throttled` counts the answers 429.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Pace:
         self._others: Waiters = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.is_limited = max_rate is not None
+        self.throttled = 0
 
     @property
     def rate(self) -> float:
@@ -109,6 +110,7 @@ class Pace:
 
     def _record_throttled(self, error: TooManyRequests, begun: float, subject: str) -> None:
         now, was_limited = self._time(), self._estimator.rate is not None
+        self.throttled += 1
         self._throttled_in_a_row += 1
         self._estimator.record_throttled(now, begun, subject)
         self._update()

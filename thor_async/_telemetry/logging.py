@@ -29,6 +29,8 @@ FAILURE = BATCH = logging.WARNING
 The end of a pause has the level of its begin, so that a log with one also has the other.
 """
 
+_WHOLE = 100
+
 
 def log(event: Event) -> None:
     """Writes the line of an event, if it has one."""
@@ -50,11 +52,9 @@ def log(event: Event) -> None:
         case BatchAbandoned():
             LOG.log(BATCH, "batch gave up: %s", event.cause)
         case PaceLowered():
-            LOG.log(BATCH, "pace lowered, Thor allows about %.3g requests a second", event.rate)
-        case PaceRestored(rate=None):
-            LOG.log(BATCH, "pace restored, no limit is known")
+            LOG.log(BATCH, "pace lowered, %s", _describe_limit(event.rate))
         case PaceRestored():
-            LOG.log(BATCH, "pace restored, Thor allows about %.3g requests a second", event.rate)
+            LOG.log(BATCH, "pace restored, %s", _describe_limit(event.rate))
 
 
 def log_failure(what: str, failure: BaseException) -> None:
@@ -63,6 +63,13 @@ def log_failure(what: str, failure: BaseException) -> None:
     # The log itself may be what fails.
     with contextlib.suppress(Exception):
         LOG.error("%s raised %s:\n%s", what, type(failure).__name__, where)
+
+
+def _describe_limit(rate: float | None) -> str:
+    if rate is None:
+        return "no limit is known"
+    number = f"{rate:.0f}" if rate >= _WHOLE else f"{rate:.3g}"
+    return f"Thor allows about {number} requests a second"
 
 
 def _write(

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from thor_async import RetryPolicy, ThorClient
 from thor_async._config import resolve_addresses
 from thor_async._telemetry.emitter import OnEvent
@@ -38,21 +40,26 @@ def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClien
 
     Raises UsageError for a setting that cannot be used. Asks for a missing key on the terminal.
     """
-    settings = {"max_in_flight": getattr(args, "max_in_flight", None)}
-    attempts = getattr(args, "attempts", None)
-    if attempts is not None:
-        settings["retry"] = RetryPolicy(max_attempts=attempts)
+    settings = {name: getattr(args, name, None) for name in ("max_in_flight", "max_rate")}
     find_addresses(args)  # a bad address is reported before the question for the key
     try:
         return ThorClient(
             _find_key(args),
             base_url=args.base_url,
             read_url=args.read_url,
+            retry=_make_policy(args),
             on_event=on_event,
             **{name: value for name, value in settings.items() if value is not None},
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _make_policy(args: argparse.Namespace) -> RetryPolicy:
+    # The commands that take a rate limit may last as long as it needs.
+    policy = RetryPolicy(retry_throttled=hasattr(args, "max_rate"))
+    attempts = getattr(args, "attempts", None)
+    return policy if attempts is None else msgspec.structs.replace(policy, max_attempts=attempts)
 
 
 def _find_key(args: argparse.Namespace) -> str:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from thor_async import BatchGaveUp, RetryPolicy, StopCharge, StopOutcome, ThorClient
-from thor_async.emulator import ScriptedAnswer, ThorEmulator
+from thor_async._telemetry.emitter import OnEvent
+from thor_async.emulator import RateLimits, ScriptedAnswer, ThorEmulator
 
+from .output.allowed_rate import AllowedRate
 from .output.console import describe_result, progress
 from .output.stats import BatchStats
 from .stop_results import StopResult
@@ -22,6 +24,11 @@ RETRY = RetryPolicy(initial_delay=0.05, max_delay=0.4)
 
 AWAY = 2.5
 """Seconds of the outage; the second probe, 3 s after the pause begins, finds Thor again."""
+
+ALLOWED = 50
+"""Requests a second that the account allows in the story of the rate limit."""
+
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass
@@ -43,10 +50,16 @@ Story = Callable[[ThorEmulator, Sequence[StopCharge], DemoResult], Awaitable[Non
 
 
 def make_client(
-    emulator: ThorEmulator, *, key: str | None = None, retry: RetryPolicy = RETRY
+    emulator: ThorEmulator,
+    *,
+    key: str | None = None,
+    retry: RetryPolicy = RETRY,
+    on_event: OnEvent = None,
 ) -> ThorClient:
     """Makes a client of the emulator; the environment is ignored."""
-    return ThorClient(key or emulator.api_key, base_url=emulator.base_url, retry=retry)
+    return ThorClient(
+        key or emulator.api_key, base_url=emulator.base_url, retry=retry, on_event=on_event
+    )
 
 
 async def stop_all(
@@ -76,7 +89,7 @@ async def stop_all(
 
 async def plain(emulator: ThorEmulator, commands: Sequence[StopCharge], result: DemoResult) -> None:
     """Runs a batch without a story."""
-    with progress(len(commands), result.stats, sys.stdout) as advance:
+    with progress(len(commands), result.stats, sys.stdout, AllowedRate()) as advance:
         await stop_all(make_client(emulator), commands, result, advance)
 
 
@@ -98,7 +111,7 @@ async def outage(
         await asyncio.sleep(AWAY)
         await emulator.accept()
 
-    with progress(len(commands), result.stats, sys.stdout) as advance:
+    with progress(len(commands), result.stats, sys.stdout, AllowedRate()) as advance:
 
         def on_outcome() -> None:
             advance()
@@ -135,6 +148,33 @@ async def wrong_key(
         f"{len(result.outcomes):,} outcomes + {result.never_pulled:,} never pulled = "
         f"{len(result.outcomes) + result.never_pulled:,} of {result.commands:,} commands. "
         "The caller still has the commands that were never pulled.",
+    )
+
+
+async def rate_limit(
+    emulator: ThorEmulator, commands: Sequence[StopCharge], result: DemoResult
+) -> None:
+    """The account has a limit, which the client learns from answers 429."""
+    emulator.set_limits(RateLimits(ALLOWED, burst=ALLOWED))
+    _print_paragraph(
+        f"Stopping {len(commands):,} charges. After a first {ALLOWED}, the account allows "
+        f"{ALLOWED} requests a second, and",
+        "Thor answers 429 to all others. The client does not know this in advance.",
+    )
+    allowed, loop = AllowedRate(), asyncio.get_running_loop()
+    retry = msgspec.structs.replace(RETRY, retry_throttled=True)
+    client, started = make_client(emulator, retry=retry, on_event=allowed), loop.time()
+    with progress(len(commands), result.stats, sys.stdout, allowed) as advance:
+        await stop_all(client, commands, result, advance)
+    seconds, ideal = loop.time() - started, (len(commands) - ALLOWED) / ALLOWED
+    requests = emulator.ledger.requests
+    throttled = sum(request.status == _TOO_MANY_REQUESTS for request in requests)
+    _print_paragraph(
+        f"{result.count('relayed')} of {len(commands):,} relayed in {seconds:.1f} s; the limit "
+        f"allows no less than {ideal:.1f} s.",
+        f"Thor answered 429 to {throttled:,} of {len(requests):,} requests. They taught the client "
+        "the pace that Thor allows,",
+        "and at that pace their stops were sent again.",
     )
 
 
@@ -191,6 +231,7 @@ def _print_paragraph(*lines: str) -> None:
 STORIES: dict[str | None, Story] = {
     None: plain,
     "outage": outage,
+    "rate-limit": rate_limit,
     "wrong-key": wrong_key,
     "next-driver": next_driver,
 }

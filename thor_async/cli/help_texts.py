@@ -59,6 +59,7 @@ other connection.
 _DEMO_END = """\
 stories, each shows one difficult case:
   outage       Thor refuses connections for some seconds in the middle of a batch
+  rate-limit   the account has a limit, which the client learns from Thor's answers 429
   wrong-key    Thor does not know the API key
   next-driver  a stop works but is answered 500, and the next driver plugs in
 
@@ -75,7 +76,8 @@ TooManyRequests and has no effect.
 """
 _EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv --rate 20/5\n"
 _STOP = """\
-Stops one charge, and prints one line: what happened, and what to do next.
+Stops one charge, and prints one line: what happened, and what to do next. A 429 is sent again at
+the pace that Thor allows.
 """
 _STOP_END = "example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52\n"
 _STOP_MANY = """\
@@ -107,6 +109,14 @@ the journal:
   have been sent. --no-lock writes where no file can be locked: then let only one process write it.
   After a crash, maybe_applied in an outcome means that the crashed run may have sent that row.
 
+the rate limit:
+  A 429 is sent again at the pace that Thor allows, and costs no attempt. The pace is learnt from
+  the answers 429; if you know your rate limit, --rate avoids them: at most N requests begin in a
+  second, first attempts and retries alike. --over is for a rate limit too, or to be gentle: it
+  begins one row after the other, evenly over a time that does not depend on their number, and does
+  not count retries. A 429 that is still the end of a row, as at the end of --within or after a
+  quota of the day, is a resend row.
+
 Ctrl-C, SIGTERM or SIGHUP once: nothing more is sent, and requests in flight are awaited. Twice:
 ends at once.
 
@@ -133,7 +143,8 @@ example: thor-async status stopped.jsonl --remaining > left.csv
 _STOP_RUNNING = """\
 Stops the charges that run now and match all given options, each by its transaction. A charge whose
 id_tag or transaction is not in the list is named on standard error and not stopped. The guards and
-the journal are those of stop-many; continue with stop-many --resume --output FILE.jsonl.
+the journal are those of stop-many; continue with stop-many --resume --output FILE.jsonl. A 429 is
+sent again at the pace that Thor allows, as in stop-many.
 """
 _STOP_RUNNING_END = """\
 exit status: as of stop-many; 1 also if a charge that matches could not be stopped, 2 also if an
@@ -151,6 +162,9 @@ how a message ends:
   done           its outcome is published, then the message is acknowledged
   resend, check  redelivered after a growing delay; check without a transaction is a dead letter
   fix            a dead letter; but a refused account pauses the worker, and no message is lost
+A 429 is sent again at the pace that Thor allows, for up to 30 s; then the message is redelivered,
+after its Retry-After at the earliest. --max-rate is for one worker: divide your rate limit by the
+number of workers, or leave it out, and they share the pace.
 A command that is older than --max-age and has no not_after is a dead letter and is not sent: a late
 stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=warning on.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from .emulator_options import add_emulate_options
 from .input.row_parsers import parse_integer
+from .rate_option import add_rate_option
 
 
 def _add_demo_options(command: argparse.ArgumentParser) -> None:
@@ -22,7 +23,8 @@ def _add_demo_options(command: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability, from 0 to 1, that a request meets an error or a dropped connection (0)",
     )
-    mode.add_argument("--story", choices=("outage", "wrong-key", "next-driver"), help="see below")
+    stories = ("outage", "rate-limit", "wrong-key", "next-driver")
+    mode.add_argument("--story", choices=stories, help="see below")
     command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the faults (0)")
 
 
@@ -39,6 +41,8 @@ def _add_stop_options(command: argparse.ArgumentParser) -> None:
         help="the number of the charge: with it, no later charge can be stopped by mistake",
     )
     _add_confirmation_options(command)
+    # A value may be missing, and then the id_tag is taken for it.
+    add_rate_option(command.add_argument, shows_value=False)
     _add_client_options(command)
 
 
@@ -91,7 +95,9 @@ def _add_pace_options(command: argparse.ArgumentParser) -> None:
     add("--max-in-flight", type=_count, metavar="N", help="requests at a time (32)")
     add("--attempts", type=_count, metavar="N", help="attempts for each charge, at most (3)")
     add("--within", type=_seconds, metavar="SECONDS", help="end the batch after this time")
-    add("--over", type=_seconds, metavar="SECONDS", help="spread the stops evenly over this time")
+    add_rate_option(add)
+    over = "spread the stops evenly over this time: for a rate limit too, see below"
+    add("--over", type=_seconds, metavar="SECONDS", help=over)
 
 
 def _add_output_options(command: argparse.ArgumentParser) -> None:
@@ -150,6 +156,7 @@ def _add_worker_options(command: argparse.ArgumentParser) -> None:
     add("--outcomes", default="thor.stop.outcomes", metavar="S", help="(thor.stop.outcomes)")
     add = command.add_argument_group("how commands are served").add_argument
     add("--max-in-flight", type=_count, default=32, metavar="N", help="commands at a time (32)")
+    add_rate_option(add, "--max-rate")
     add("--max-age", type=_seconds, default=600.0, metavar="SECONDS", help="see below (600)")
     add(
         "--confirm",

@@ -26,10 +26,15 @@ chargeboxes at once is different:
   messages older than the duplicate window, a worker reads the headers of the stored results once.
   No later charge is stopped: a command without a `transaction` that was delivered before, or is
   older than 30 s, is sent only for a charge that began before its message was stored.
-- Requests. A delivery costs at most 3 requests. All deliveries of a worker cost on average at most
-  1.2, plus 100 in total, by the retry budget of the client. After 64 outcomes in a row without an
-  answer of Thor, a worker sends one probe at a time, at most 15 s apart. A command is delivered
-  again after 2 to 60 s, so about 15 times within `max_age`, and at most 30 times.
+- Rate limits. With `RetryPolicy(retry_throttled=True)`, as in `thor-async worker`, each worker
+  learns from the answers 429 at which pace it may send, and the workers of one account share its
+  limit. A command that waits for the pace stays in hand and is not redelivered. One that ends with
+  a 429 is redelivered after its Retry-After at the earliest. `max_rate` is that of one worker.
+- Requests. A delivery costs at most 3 requests, besides those that are answered 429. All
+  deliveries of a worker cost on average at most 1.2, plus 100 in total, by the retry budget of the
+  client. After 64 outcomes in a row without an answer of Thor, a worker sends one probe at a time,
+  at most 15 s apart. A command is delivered again after 2 to 60 s, so about 15 times within
+  `max_age`, and at most 30 times.
 """
 
 from .settlement import Settlement, apply_as_of, decide, find_expiry, read_command

@@ -59,6 +59,11 @@ class MessageHandler:
         """Whether Thor seems down, or refuses the account, or a result cannot be stored."""
         return self._breaker.is_open or self._publisher.unstored > 0
 
+    @property
+    def pace_status(self) -> tuple[float | None, int]:
+        """The requests that may begin in a second, None without a limit; and the answers 429."""
+        return self._thor._pace_status()
+
     async def handle(self, message: NatsMessage) -> None:
         """Ends the message, or leaves it to be delivered again. Raises nothing."""
         delivery = self.deliveries.begin(message)

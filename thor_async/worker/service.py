@@ -152,7 +152,8 @@ class StopWorker:
             if self._health_file is not None and loop.time() >= health_at:
                 health_at = loop.time() + _HEALTH_INTERVAL
                 in_hand = len(self._handler.deliveries.in_hand)
-                write_health(self._health_file, self._state(client), in_hand)
+                pace, throttled = self._handler.pace_status
+                write_health(self._health_file, self._state(client), in_hand, pace, throttled)
             await asyncio.sleep(_HEARTBEAT_INTERVAL)
 
     def _detect_drain(self) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from .._confirm.tracker import Confirmation
-from .._errors import AccountError, NotSentError, WrongTransaction
+from .._errors import AccountError, NotSentError, ThorError, WrongTransaction
 from .._models import NextStep, StopCharge, StopOutcome
 from .._protocol.sanitize import sanitize
 
@@ -19,6 +19,8 @@ Action = Literal["ack", "retry", "dead_letter"]
 MAX_DELIVERIES = 30
 FRESH_FOR = 30.0
 _FIRST_DELAY, _MAX_DELAY = 2.0, 60.0
+# Much less than the time for which the stream keeps the message.
+_LONGEST_RETRY_AFTER = 86_400.0
 
 _DECODER = msgspec.json.Decoder(StopCharge)
 
@@ -112,7 +114,8 @@ def decide(
     """Returns the `Settlement` of a message, from the `next_step` of its command.
 
     `deliveries` includes this one. A message that would need more than `max_deliveries` becomes a
-    dead letter. Delay after delivery n: `uniform(d / 2, d)` s, d = min(60, 2 * 2**(n-1)).
+    dead letter. Delay after delivery n: `uniform(d / 2, d)` s, d = min(60, 2 * 2**(n-1)), and at
+    least the error's Retry-After, up to a day.
     `may_be_applied`: whether an earlier delivery may have stopped the charge; by default, if there
     was one. A dead letter says so.
 
@@ -127,7 +130,7 @@ def decide(
     """
     outcome = result.outcome if isinstance(result, Confirmation) else result
     error, reason = outcome.error, _describe(result)
-    delay = _retry_delay(deliveries, random)
+    delay = _retry_delay(deliveries, error, random)
     if may_be_applied is None:
         may_be_applied = deliveries > 1
     if result.next_step == "done":
@@ -161,6 +164,9 @@ def _describe(result: StopOutcome | Confirmation) -> str:
     return "relayed" if result.error is None else result.error.message
 
 
-def _retry_delay(deliveries: int, random: Callable[[float, float], float]) -> float:
+def _retry_delay(
+    deliveries: int, error: ThorError | None, random: Callable[[float, float], float]
+) -> float:
     longest = min(_MAX_DELAY, _FIRST_DELAY * 2.0 ** min(deliveries - 1, 10))
-    return random(longest / 2, longest)
+    least = min((error and error.retry_after) or 0.0, _LONGEST_RETRY_AFTER)
+    return max(random(longest / 2, longest), least)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,19 @@ def test_outage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"\nanswered: {relayed} relayed. " in result.out
     silence = result.out.split("without any request at Thor was ")[1]
     assert float(silence.split()[0]) >= 0.2
+
+
+def test_rate_limit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_stories, "ALLOWED", 100)
+    result = run("demo", "--story", "rate-limit", "--charges", 300)
+    assert (result.status, result.last) == (0, NO_OVERCLAIMS.format(300))
+    assert kinds(result) == {("relayed", "done"): 300}
+    assert "the account allows 100 requests a second, and\nThor answers 429" in result.out
+    assert "\n300 of 300 relayed in " in result.out
+    assert "the limit allows no less than 2.0 s.\n" in result.out
+    throttled, requests = map(int, re.findall(r"429 to (\d+) of (\d+) requests", result.out)[0])
+    assert 0 < throttled == requests - 300
+    assert f"{requests} requests seen, {throttled} retries" in result.out
 
 
 @pytest.mark.parametrize("charges", [20, 1000])

@@ -28,6 +28,7 @@ def remaining(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[i
     return status, *capsys.readouterr()
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_the_status_of_a_journal(thor: Thor, run: Run, fleet: Fleet, output: Path) -> None:
     path = fleet(5)
     thor.emulator.fill(read_command_file(str(path)))
@@ -134,6 +135,7 @@ def test_the_rows_that_are_left_are_an_input(
     assert commands[0].ref == {"site": "south"}
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_the_kept_input_is_enough(
     thor: Thor,
     run: Run,
@@ -155,6 +157,7 @@ def test_the_kept_input_is_enough(
     assert "id_tags are masked on a terminal" in err
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.parametrize("ref", ['{"chargebox": "x", "n": [1]}', "[1, 2]"])
 def test_every_ref_has_a_column(
     thor: Thor,

@@ -32,6 +32,13 @@ def test_stop_relayed(thor: Thor, run: Run, charge: list[object]) -> None:
     assert not thor.emulator.charges
 
 
+def test_a_429_is_sent_again(thor: Thor, run: Run, charge: list[object]) -> None:
+    thor.emulator.script("TooManyRequests")
+    assert run(*charge, "--rate", 100).status == 0
+    assert thor.requests == 2
+    assert not thor.emulator.charges
+
+
 def test_stop_without_transaction(thor: Thor, run: Run, charge: list[object]) -> None:
     assert run(*charge[:4]).status == 0
     (request,) = thor.emulator.ledger.requests
@@ -40,6 +47,7 @@ def test_stop_without_transaction(thor: Thor, run: Run, charge: list[object]) ->
     assert not thor.emulator.charges
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.parametrize(
     ("answer", "status", "start", "end"),
     [

@@ -28,7 +28,7 @@ from tests.cli.conftest import (
 from tests.conftest import TAG
 from thor_async.cli import batch_runner
 from thor_async.cli.input.command_file import read_command_file
-from thor_async.emulator import Behaviour, Faults, ScriptedAnswer
+from thor_async.emulator import Behaviour, Faults, RateLimits, ScriptedAnswer
 
 ELSEWHERE = ("--base-url", "https://thor.example")
 
@@ -247,6 +247,7 @@ def test_pin_fills_in_the_transaction(thor: Thor, run: Run, write: Callable[...,
     assert request.command.transaction == 77
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.usefixtures("fast_poller")
 def test_stop_many_and_wait(thor: Thor, run: Run, fleet: Fleet, tmp_path: Path) -> None:
     path, output = fleet(20), tmp_path / "out.jsonl"
@@ -339,6 +340,7 @@ def test_a_dry_run_needs_no_key_and_sends_nothing(
     assert not output.exists()
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_a_dry_run_of_resume_says_what_is_left(
     thor: Thor, run: Run, fleet: Fleet, tmp_path: Path
 ) -> None:
@@ -353,6 +355,41 @@ def test_a_dry_run_of_resume_says_what_is_left(
         "2 others need a correction: --resend fix sends them again\n"
     )
     assert (thor.requests, output.read_bytes()) == (4, before)
+
+
+def test_a_dry_run_says_how_long_it_takes_at_a_rate(thor: Thor, run: Run, fleet: Fleet) -> None:
+    result = run("stop-many", fleet(4000), "--dry-run", "--rate", 20)
+    assert result.out.splitlines()[1] == "at 20 a second, that takes at least 3 min"
+    assert "takes" not in run("stop-many", fleet(4), "--dry-run").out
+
+
+def test_a_limited_account_loses_no_row(
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fleet(400)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.set_limits(RateLimits(100, burst=100))
+    result = run("stop-many", path)
+    assert result.status == 0
+    assert {record["verdict"] for record in result.records} == {"relayed"}
+    assert thor.requests <= 500
+    assert "relayed; Thor allows about " in result.err
+    assert not thor.emulator.charges
+
+
+def test_at_the_rate_of_the_account_no_429_comes(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(60)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.set_limits(RateLimits(40, burst=5))
+    assert run("stop-many", path, "--rate", 30).status == 0
+    assert thor.requests == 60
+
+
+def test_a_429_that_ends_a_row_is_to_be_sent_again(thor: Thor, run: Run, fleet: Fleet) -> None:
+    thor.emulator.always("Limit Exceeded")
+    result = run("stop-many", fleet(3))
+    assert result.status == 1
+    assert {record["next_step"] for record in result.records} == {"resend"}
 
 
 def test_without_rows_there_is_no_question(

@@ -161,6 +161,7 @@ def test_the_guards_are_those_of_stop_many(site: Thor, remote_thor: Thor, stop: 
     assert stop("--yes", "--at-most", 3).status == 0
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_the_journal_is_continued_by_stop_many(
     site: Thor, stop: Stop, run: Run, tmp_path: Path
 ) -> None:

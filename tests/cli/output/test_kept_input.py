@@ -26,6 +26,7 @@ def kept(output: Path) -> Path:
     return output.with_name("out.jsonl.input")
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("file", [[], ["-"]])
 def test_a_batch_from_a_pipe_is_resumed_without_its_input(

@@ -18,7 +18,7 @@ from thor_async import StopCharge, Verdict
 from thor_async.cli.input.command_file import read_command_file
 from thor_async.cli.output.journal_reader import read_resume_state
 from thor_async.cli.output.resume import JournalLine, ResumeState
-from thor_async.emulator import Behaviour, Faults, ScriptedAnswer
+from thor_async.emulator import Behaviour, Faults, RateLimits, ScriptedAnswer
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ RESENT = [
 ]
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.parametrize(("answer", "is_resent"), RESENT)
 def test_what_is_sent_again(
     thor: Thor, run: Run, fleet: Fleet, output: Path, answer: Any, is_resent: bool
@@ -102,13 +103,15 @@ def test_a_wrong_key_leaves_no_row_unsent(thor: Thor, run: Run, fleet: Fleet, ou
     assert not any(line["maybe_applied"] for line in outcomes(output))
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_a_storm_of_429_leaves_no_row_unsent(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:
     path = fleet(100)
     thor.emulator.fill(read_command_file(str(path)))
-    thor.emulator.script(*["TooManyRequests"] * 60)
+    thor.emulator.set_limits(RateLimits(200, burst=60))
     assert run("stop-many", path, "--output", output).status == 1
+    thor.emulator.set_limits(RateLimits())
     assert run("stop-many", path, "--output", output, "--resume").status == 0
     assert {line["verdict"] for line in final(output).values()} == {"relayed"}
     assert set(sent(thor).values()) == {1, 2}
@@ -168,6 +171,7 @@ def test_after_a_crash_a_row_without_a_line_may_have_been_sent(
         assert line["code"] == (None if row in written else "NotInTransaction")
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_after_a_crash_a_row_with_a_line_was_not_sent_unless_its_line_says_so(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:
@@ -183,6 +187,7 @@ def test_after_a_crash_a_row_with_a_line_was_not_sent_unless_its_line_says_so(
     assert not any(line["maybe_applied"] for line in outcomes(output))
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_maybe_applied_is_kept_in_later_runs(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:
@@ -200,6 +205,7 @@ def test_maybe_applied_is_kept_in_later_runs(
     assert all(line["maybe_applied"] for line in final(output).values())
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_a_row_that_a_crashed_run_was_to_resend_may_have_been_sent(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:
@@ -297,6 +303,7 @@ def hours_ago(hours: float) -> datetime:
     return datetime.now(UTC) - timedelta(hours=hours)
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.usefixtures("fast_poller")
 def test_resume_never_stops_a_charge_that_began_after_the_first_run(
     thor: Thor, run: Run, write: Callable[..., Path], output: Path
@@ -394,6 +401,7 @@ def test_a_relayed_row_is_not_done_for_a_run_that_watches(
     assert run(*arguments, "--resume", option, 3).err.endswith("3 of 3 commands: 3 done\n")
 
 
+@pytest.mark.usefixtures("throttled_ends")
 @pytest.mark.usefixtures("fast_poller")
 def test_the_status_is_that_of_all_rows_not_of_the_last_run(
     thor: Thor, run: Run, fleet: Fleet, output: Path
@@ -444,6 +452,7 @@ def test_rows_of_failed_canaries_are_not_done(
     assert not thor.emulator.charges
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_a_crashed_run_does_not_spoil_rows_that_it_did_not_send(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:
@@ -489,6 +498,7 @@ def test_an_interrupted_run_does_not_count_for_that() -> None:
     assert state.find_status() == 3
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_an_old_journal_is_read(thor: Thor, run: Run, fleet: Fleet, output: Path) -> None:
     path = fleet(3)
     thor.emulator.fill(read_command_file(str(path)))

@@ -163,6 +163,7 @@ def test_rows_that_were_never_sent_are_on_the_page(
     assert content.count("the run ended before it was sent") >= 57
 
 
+@pytest.mark.usefixtures("throttled_ends")
 def test_a_resumed_report_has_the_last_result_of_each_row(
     thor: Thor, run: Run, fleet: Fleet, page: Path, tmp_path: Path
 ) -> None:

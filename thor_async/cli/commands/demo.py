@@ -17,10 +17,11 @@ from ..errors import UsageError
 from ..input.command_file import read_command_file
 from ..output.console import print_table
 
-_CHARGES = 1000
+_CHARGES, _CHARGES_OF_RATE_LIMIT = 1000, 300
 # A batch pauses after 64 commands in a row without an answer. The others must be enough to show
 # how it continues.
-_FEWEST_FOR_OUTAGE = 300
+# Less than twice the burst would hardly meet the limit.
+_FEWEST = {"outage": 300, "rate-limit": 100}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,13 +67,15 @@ def _choose_commands(args: argparse.Namespace) -> list[StopCharge]:
             StopCharge("lobby", 1, "the-fleet-card"),
             StopCharge("garage", 1, "the-fleet-card", 52),
         ]
+    default = _CHARGES_OF_RATE_LIMIT if args.story == "rate-limit" else _CHARGES
     commands = (
-        _generate_commands(args.charges or _CHARGES)
+        _generate_commands(args.charges or default)
         if args.fleet is None
         else list(read_command_file(args.fleet))
     )
-    if args.story == "outage" and len(commands) < _FEWEST_FOR_OUTAGE:
-        raise UsageError(f"too few charges for an outage: give at least {_FEWEST_FOR_OUTAGE}")
+    fewest = _FEWEST.get(args.story, 0)
+    if len(commands) < fewest:
+        raise UsageError(f"too few charges for the story {args.story}: give at least {fewest}")
     return commands
 
 

@@ -19,7 +19,8 @@ from ..input.command_file import (
     parse_command_file,
     read_command_file,
 )
-from ..output.console import print_error, progress
+from ..output.allowed_rate import AllowedRate, format_rate
+from ..output.console import format_duration, print_error, progress
 from ..output.kept_input import KeptInput
 from ..output.resume import ONLY_A_PERSON, RUN_AGAIN, ResumeState
 from ..output.sink import Output, StandardOutput
@@ -59,9 +60,10 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         resume_state.left_out = max(resume_state.left_out, command_file.bad_rows.count)
         rows = resume_state.pending(watch=options.is_watched, resend_fix=resends_fix)
         if args.dry_run:
-            _print_dry_run(command_file, resume_state, rows, address)
+            _print_dry_run(command_file, resume_state, rows, address, args.max_rate)
             return 0
-        client = make_client(args)
+        allowed = AllowedRate()
+        client = make_client(args, allowed)
         _check_count(args, command_file, rows, address)
         resend = ["fix"] if resends_fix else []
         output.begin(address, resend=resend, watch=options.is_watched)
@@ -69,7 +71,9 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         batch = BatchRunner(command_file, rows, output, resume_state, batch_options)
         # On a terminal, a live bar and the outcomes would overwrite each other.
         is_live = args.output is not None or not sys.stdout.isatty()
-        with progress(len(rows), batch.stats, sys.stderr, live=is_live) as batch.on_written:
+        with progress(
+            len(rows), batch.stats, sys.stderr, allowed, live=is_live
+        ) as batch.on_written:
             asyncio.run(batch.run(client))
         if batch.is_recorded:
             output.end()
@@ -155,10 +159,17 @@ def _print_left_out_rows(command_file: CommandFile) -> None:
 
 
 def _print_dry_run(
-    command_file: CommandFile, resume_state: ResumeState, rows: Sequence[int], address: str
+    command_file: CommandFile,
+    resume_state: ResumeState,
+    rows: Sequence[int],
+    address: str,
+    max_rate: float | None,
 ) -> None:
     count = command_file.count_chargeboxes(rows)
     print(f"would stop {len(rows):,} charges at {count:,} chargeboxes through {address}")
+    if max_rate is not None:
+        duration = format_duration(len(rows) / max_rate)
+        print(f"at {format_rate(max_rate)} a second, that takes at least {duration}")
     looked_at = sum(map(resume_state.must_be_looked_at, rows))
     if looked_at:
         print(f"{looked_at:,} of them only if the running list shows that they still run")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from .allowed_rate import AllowedRate, format_rate
 from .stats import BatchStats, Kind, format_counts
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ ADVICE = {
 }
 _HEADINGS = ("verdict", "code", "charge", "next step", "outcomes")
 _COLOURS = {"done": "green", "resend": "yellow", "check": "yellow", "fix": "red"}
-_MINUTE = 60
+_MINUTE, _HOUR = 60, 3600
+_SHORT = 9.95
 
 
 def describe_result(result: StopResult) -> str:
@@ -53,22 +55,26 @@ def print_error(*lines: str) -> None:
 
 @contextmanager
 def progress(
-    total: int, stats: BatchStats, file: TextIO, *, live: bool = True
+    total: int, stats: BatchStats, file: TextIO, allowed: AllowedRate, *, live: bool = True
 ) -> Iterator[Callable[[], None]]:
     """Shows the progress of a batch; yields a function to call after each outcome.
 
     Draws a bar if `live`, `file` is a terminal and rich is installed; else prints a line after each
-    tenth of the batch.
+    tenth of the batch, and when the `allowed` rate changes.
     """
     started = time.monotonic()
 
     def describe() -> str:
         counts = stats.format_counts("state") or stats.format_counts("verdict")
-        return f"{counts}{_describe_pace(stats.total, total, time.monotonic() - started)}"
+        seconds = time.monotonic() - started
+        pace = _describe_pace(stats.total, total, seconds, allowed.rate)
+        return "; ".join(filter(None, [counts, pace]))
 
     console = _rich_console(file) if live else None
     if console is None:
-        yield _print_tenths(total, describe, file)
+        lines = _ProgressLines(total, describe, file)
+        allowed.on_change = lambda: lines.show("" if allowed.rate else "; no limit is known")
+        yield lines.advance
         return
     from rich.progress import (  # noqa: PLC0415 - slow to import, and optional
         BarColumn,
@@ -81,6 +87,7 @@ def progress(
     bar = Progress(*columns, console=console)
     task = bar.add_task("", total=total)
     bar.start()
+    allowed.on_change = lambda: bar.update(task, description=describe())
     try:
         yield lambda: bar.update(task, advance=1, description=describe())
     finally:
@@ -88,25 +95,41 @@ def progress(
             bar.stop()
 
 
-def _print_tenths(total: int, describe: Callable[[], str], file: TextIO) -> Callable[[], None]:
-    count = 0
+class _ProgressLines:
+    """Prints a line about the progress after each tenth of a batch."""
 
-    def advance() -> None:
-        nonlocal count
-        count += 1
-        if count * 10 // total > (count - 1) * 10 // total:
-            print(f"{count:,} of {total:,}: {describe()}", file=file, flush=True)
+    def __init__(self, total: int, describe: Callable[[], str], file: TextIO) -> None:
+        self._total, self._describe, self._file = total, describe, file
+        self._count = 0
 
-    return advance
+    def advance(self) -> None:
+        self._count += 1
+        if self._count * 10 // self._total > (self._count - 1) * 10 // self._total:
+            self.show()
+
+    def show(self, note: str = "") -> None:
+        line = f"{self._count:,} of {self._total:,}: {self._describe()}{note}"
+        print(line, file=self._file, flush=True)
 
 
-def _describe_pace(done: int, total: int, seconds: float) -> str:
-    """Returns the outcomes per second and the estimated time for the rest."""
+def _describe_pace(done: int, total: int, seconds: float, allowed: float | None) -> str:
+    """Returns the rate, that which Thor allows if it is known, and the time left at that rate."""
+    if allowed is not None:
+        left = format_duration((total - done) / allowed)
+        return f"Thor allows about {format_rate(allowed)} a second: {left} left"
     if not done or not seconds:
         return ""
-    left = seconds / done * (total - done)
-    duration = f"{left:.0f} s" if left < _MINUTE else f"{left / _MINUTE:.0f} min"
-    return f"; {done / seconds:,.1f}/s, {duration} left"
+    left = format_duration(seconds / done * (total - done))
+    return f"{done / seconds:,.1f}/s, {left} left"
+
+
+def format_duration(seconds: float) -> str:
+    """Returns the duration in a unit of which there are at least two."""
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s" if seconds >= _SHORT else f"{seconds:.1f} s"
+    if seconds < 2 * _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds / _HOUR:,.1f} h"
 
 
 def print_table(kinds: Counter[Kind], file: TextIO) -> None:
