@@ -135,9 +135,13 @@ def measure(scene: Scene, stops: int = STOPS, **settings: Any) -> Row:
 
 
 def measure_change(rate: int, factor: float, latency: float, settled: float = SETTLED) -> Change:
-    """Runs a batch without an end over a change of the limit."""
+    """Runs a batch without an end over a change of the limit.
+
+    So many are in flight that the new limit can be used.
+    """
     thor = LimitedThor(rate)
     transport = JitteredTransport(thor.reply, latency)
+    in_flight = max(IN_FLIGHT, math.ceil(2 * rate * factor * latency))
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -145,7 +149,7 @@ def measure_change(rate: int, factor: float, latency: float, settled: float = SE
         endless = itertools.takewhile(lambda _: loop.time() < 2 * settled, fleet(10**9))
         with transport.installed():
             async with (
-                transport.client(retry=throttled_policy()) as client,
+                transport.client(retry=throttled_policy(), max_in_flight=in_flight) as client,
                 client.stop_stream(endless) as stream,
             ):
                 async for _ in stream:

@@ -382,6 +382,8 @@ def test_the_seconds_of_a_limit_that_were_not_used() -> None:
     doubled = throttle_scenes.measure_change(20, 2.0, 0.05, settled=20.0)
     assert halved.recovery < doubled.recovery < 20
     assert halved.unused < doubled.unused < 10
+    # 32 in flight could not use 160 a second.
+    assert throttle_scenes.measure_change(80, 2.0, 0.3, settled=20.0).recovery < 20
 
 
 def test_chargeboxes_with_429_of_their_own() -> None:
