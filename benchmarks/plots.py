@@ -139,7 +139,7 @@ def draw_throttle(axes: Any, content: Any) -> None:
     panels[0].axvline(1, color=INK, linewidth=0.8, linestyle=":")
     panels[0].set_xlabel("time / ideal")
     limits = ", ".join(map(str, rates))
-    panels[1].set_xlabel(f"429 of all requests, %\n(pale to solid: a limit of {limits} a second)")
+    panels[1].set_xlabel(f"429 of all requests, %\n(pale to solid: {limits} a second)")
 
 
 DRAW: dict[str, Callable[[Any, Any], None]] = {
