@@ -37,7 +37,7 @@ def bodies(count: int) -> Iterable[Body]:
     )
 
 
-async def pool(post: Post, count: int) -> int:
+async def pool(post: Post, count: int, in_flight: int = IN_FLIGHT) -> int:
     """A pool of workers, as a user would write it."""
     source, done = iter(bodies(count)), 0
 
@@ -47,7 +47,7 @@ async def pool(post: Post, count: int) -> int:
             status = await post(body)
             done += status == 200
 
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(work() for _ in range(in_flight)))
     return done
 
 

@@ -1,4 +1,4 @@
-"""Draws the results of throughput, memory and latency: `python -m benchmarks.plots`.
+"""Draws the results of four benchmarks, as in `DRAW`: `python -m benchmarks.plots`.
 
 Reads the given `--json` files, and measures what has none; writes SVGs beside this module.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ LABELS = {
     "aiohttp_stamina": "aiohttp, stamina",
     "httpx_tenacity": "httpx, tenacity",
     "stop_stream": "stop_stream",
+    "aiolimiter": "aiolimiter, set right",
+    "aiolimiter_too_high": "aiolimiter, 20 % too high",
 }
 SHADES = {"asyncio": 1.0, "uvloop": 0.55}
 STYLE: dict[Any, Any] = {
@@ -110,10 +113,40 @@ def draw_latency(axes: Any, content: Any) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
+def draw_throttle(axes: Any, content: Any) -> None:
+    """Bars: time in units of the ideal one, and the share of 429; pale for a low limit."""
+    rows = content["peers"]
+    figure = axes.figure
+    axes.remove()
+    panels = figure.subplots(1, 2, sharey=True)
+    rates = sorted({row["rate"] for row in rows})
+    names = list(dict.fromkeys(row["name"] for row in rows))[::-1]
+    for number, rate in enumerate(rates):
+        found = {row["name"]: row for row in rows if row["rate"] == rate}
+        for panel, what, unit in zip(panels, ("to_ideal", "throttled"), (1, 100), strict=True):
+            panel.barh(
+                [place + 0.27 * (number - (len(rates) - 1) / 2) for place in range(len(names))],
+                [unit * found[name][what] for name in names],
+                height=0.24,
+                color=[LIBRARY if name == "library" else OTHER for name in names],
+                alpha=(number + 1) / len(rates),
+            )
+    relayed = {name: min(row["relayed"] for row in rows if row["name"] == name) for name in names}
+    panels[0].set_yticks(
+        range(len(names)),
+        [f"{LABELS[name]}\n{math.floor(100 * relayed[name])} % relayed" for name in names],
+    )
+    panels[0].axvline(1, color=INK, linewidth=0.8, linestyle=":")
+    panels[0].set_xlabel("time / ideal")
+    limits = ", ".join(map(str, rates))
+    panels[1].set_xlabel(f"429 of all requests, %\n(pale to solid: {limits} a second)")
+
+
 DRAW: dict[str, Callable[[Any, Any], None]] = {
     "throughput": draw_throughput,
     "memory": draw_memory,
     "latency": draw_latency,
+    "throttle": draw_throttle,
 }
 
 

@@ -24,11 +24,16 @@ from benchmarks import (
     report,
     server,
     startup,
+    throttle,
+    throttle_scenes,
     throughput,
 )
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import peak_kib
 from benchmarks.report import Figure
+from benchmarks.throttle_model import LimitedThor
+from benchmarks.throttle_peers import PEERS
+from benchmarks.throttle_scenes import Accounts, Change, Others, PeerRow, Row, Scene
 from thor_async import NotSentError, StopCharge, StopOutcome, Verdict
 
 
@@ -273,7 +278,12 @@ def drawn() -> dict[str, Any]:
         "throughput": {"chunks": {"asyncio": each, "uvloop": each}},
         "memory": {"growth_mib": {"stop_stream": {"1000": 0.0, "10000": 0.1}, "gather": {}}},
         "latency": {"rows": rows},
+        "throttle": {"peers": [row._asdict() for row in throttled_peers()]},
     }
+
+
+def throttled_peers() -> list[PeerRow]:
+    return [PeerRow(rate, name, 0.97, 1.1, 0.2) for rate in (20, 50, 100) for name in PEERS]
 
 
 @pytest.mark.parametrize("name", plots.DRAW)
@@ -321,3 +331,157 @@ def test_a_replay_sees_no_more_than_its_workers_have_in_flight() -> None:
 
 def test_a_replay_through_an_outage() -> None:
     assert replay.replay(replay.away, 6000, 2).while_away < 500
+
+
+@pytest.mark.parametrize(
+    ("scene", "seconds"),
+    [
+        (Scene(50, 1, 0.05, 1), 39.0),
+        (Scene(500, 10, 0.3, 1), 18.75),  # by its latency, not by its limit
+        (Scene(5, 4, 0.05, 8), 3196.0),
+    ],
+)
+def test_the_ideal_time_under_a_limit(scene: Scene, seconds: float) -> None:
+    assert scene.ideal_seconds(2000) == pytest.approx(seconds)
+
+
+def test_a_limited_thor_takes_a_token_before_a_chargebox_answers_429_itself() -> None:
+    thor = LimitedThor(2.0, retry_after="1", own={"a": 1.0})
+    commands = {name: StopCharge(name, 1, "tag") for name in "ab"}
+    statuses = [thor.reply(commands[name], 0.0).status for name in "aaab"]
+    assert statuses == [429, 200, 429, 429]
+    assert thor.reply(commands["b"], 0.25).retry_after == "1"
+    assert thor.reply(commands["b"], 0.5).status == 200
+    assert thor.accepted == [(0.0, "a"), (0.5, "b")]
+    assert thor.throttled_share == 4 / 6
+    thor.change(10.0, 0.5)
+    assert thor.reply(commands["b"], 0.6).status == 200
+
+
+def test_when_a_limit_is_used_again() -> None:
+    slow = [n / 10 for n in range(50)]
+    times = slow + [5 + n / 20 for n in range(100)]
+    assert throttle_scenes.find_use(times, 10.0, 1.0, 10.0) == 1.0
+    # 36 in 2 s: 0.4 s of the slow ones are as good as 0.2 s of the others.
+    assert throttle_scenes.find_use(times, 20.0, 1.0, 10.0) == pytest.approx(4.6, abs=0.11)
+    assert math.isinf(throttle_scenes.find_use(times, 40.0, 1.0, 10.0))
+
+
+def test_a_small_batch_under_a_limit() -> None:
+    row = throttle_scenes.measure(Scene(20, 1, 0.05, 2), 100)
+    assert row.relayed == 1
+    assert row.throttled > 0
+    assert row.to_ideal > 1
+    assert row.unfairness >= 1
+    below = throttle_scenes.measure(Scene(20, 1, 0.05, 1), 100, max_rate=19.0)
+    assert (below.relayed, below.throttled) == (1, 0)
+
+
+def test_the_seconds_of_a_limit_that_were_not_used() -> None:
+    halved = throttle_scenes.measure_change(20, 0.5, 0.05, settled=20.0)
+    doubled = throttle_scenes.measure_change(20, 2.0, 0.05, settled=20.0)
+    assert halved.recovery < doubled.recovery < 20
+    assert halved.unused < doubled.unused < 10
+    # 32 in flight could not use 160 a second.
+    assert throttle_scenes.measure_change(80, 2.0, 0.3, settled=20.0).recovery < 20
+
+
+def test_chargeboxes_with_429_of_their_own() -> None:
+    assert throttle_scenes.measure_noise(50, 200).relayed == 1
+    one = throttle_scenes.measure_one_of_a_hundred(retries=False, stops=200)
+    assert one.relayed == 0.99
+    assert one.throttled == 0.01
+    assert throttle_scenes.measure_one_of_a_hundred(retries=True, stops=200).throttled > 0.01
+
+
+def test_single_stops_wait_for_slots() -> None:
+    waits = throttle_scenes.measure_single_stops(20, 0.05, 200)
+    assert len(waits) > 5
+    assert all(-1e-3 < waited < 3 for waited in waits)
+    assert max(waits) > 0.1
+
+
+def test_accounts_share_connections() -> None:
+    few, many = (throttle_scenes.measure_accounts(accounts) for accounts in (1, 20))
+    assert few.connections <= 10 < many.connections <= 32
+    assert few.held < few.peak < many.peak
+    assert few.held < many.held < many.peak
+
+
+def test_the_cost_of_the_pace_is_measured_against_none() -> None:
+    assert math.isfinite(throttle_scenes.measure_cost(10, turns=2))
+
+
+def test_the_library_learns_a_limit_over_http() -> None:
+    row = throttle_scenes.measure_peer("library", 50, 200)
+    assert row.relayed == 1
+    assert 0 < row.throttled < 0.2
+
+
+@pytest.mark.parametrize("name", ["aiohttp_retry", "aiohttp_tenacity"])
+def test_peers_that_retry_a_429_meet_many_of_them(name: str) -> None:
+    pytest.importorskip("aiohttp_retry")
+    row = throttle_scenes.measure_peer(name, 50, 200)
+    assert row.relayed > 0.9
+    assert row.throttled > 0.3
+
+
+@pytest.mark.parametrize(("name", "lost"), [("aiolimiter", 0.0), ("aiolimiter_too_high", 1 / 6)])
+def test_a_limiter_loses_what_is_above_the_limit(name: str, lost: float) -> None:
+    pytest.importorskip("aiolimiter")
+    row = throttle_scenes.measure_peer(name, 50, 200)
+    assert row.throttled == pytest.approx(1 - row.relayed)
+    assert row.throttled == pytest.approx(lost, abs=0.01 if lost else 0)
+
+
+def throttle_results() -> throttle.Results:
+    """Returns results whose worst values are known."""
+    scenes = [Scene(5, 1, 0.05, 1), Scene(50, 1, 0.05, 1), Scene(100, 4, 0.3, 1)]
+    rows = [Row(scene, 1.0, 1.0 + n / 100, n / 100, 1.0) for n, scene in enumerate(scenes)]
+    rows.append(Row(Scene(50, 1, 0.05, 8), 0.99, 1.07, 0.11, 1.4))
+    return throttle.Results(
+        rows=rows,
+        changes=[Change(50, 0.5, 0.05, 99.0, 0.0), Change(50, 2.0, 0.05, 7.0, 3.0)],
+        noisy={"None": Others(0.98, 1.2, 0.1)},
+        one_of_a_hundred={"True": Others(0.99, 1.01, 0.1), "False": Others(0.99, 1.2, 0.1)},
+        without_retries=[rows[1]._replace(relayed=0.96)],
+        below_the_limit=[rows[0]],
+        single_stops={"50/s, 0.05 s": [0.2, 0.9]},
+        accounts=Accounts(32, 9_000_000, 5_000_000),
+        one_account=Accounts(32, 2_000_000, 1_000_000),
+        cost=0.2,
+        peers=throttled_peers(),
+    )
+
+
+def test_the_figures_of_the_pace_are_the_worst_of_their_rows() -> None:
+    figures = {figure.measure: figure for figure in throttle.find_figures(throttle_results())}
+    assert [round(figure.measured, 3) for figure in figures.values()] == [
+        *(98.0, 1.02, 2.0, 1.0, 0.0, 1.07, 11.0, 1.4, 7.0, 96.0, 0.0, 0.9, 1.01, 1.2, 0.2),
+        *(32, 7.0, 4.0),
+    ]
+    missed = [name for name, figure in figures.items() if not figure.is_reached]
+    assert missed == ["relayed", "the same without retry_throttled"]
+    few = throttle_results()._replace(rows=throttle_results().rows[1:])
+    assert len(throttle.find_figures(few)) == len(figures) - 2
+
+
+def test_a_run_prints_and_writes_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "throttle.json"
+    monkeypatch.setattr(throttle, "measure_all", lambda quick: throttle_results())
+    monkeypatch.setattr(sys, "argv", ["throttle", "--quick", "--json", str(file)])
+    throttle.main()
+    written = json.loads(file.read_text())
+    assert written["rows"][0]["scene"]["rate"] == 5
+    assert written["peers"] == drawn()["throttle"]["peers"]
+    printed = capsys.readouterr().out
+    assert "no retry_throttled, 50/s" in printed
+    assert "NOT reached" in printed
+
+
+@pytest.mark.parametrize(("quick", "count"), [(True, 4), (False, 100)])
+def test_the_scenes_of_the_pace(count: int, *, quick: bool) -> None:
+    scenes = throttle.find_scenes(quick=quick)
+    assert len(scenes) == len(set(scenes)) == count
