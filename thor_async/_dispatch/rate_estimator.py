@@ -7,12 +7,14 @@ from collections import deque
 from typing import NamedTuple
 
 _BETA = 0.9
-_GROWTH, _CYCLE_AT_1, _CYCLE_EXPONENT = 0.5, 13.0, 0.25
-_FIRST_SHARE, _UNMEASURED = 0.7, 0.5
+_GROWTH, _CYCLE, _SLOW, _SLOWER = 1.2, 7.0, 0.15, 0.4
+_POWER, _AT, _FEW = 0.5, 20.0, 5.0
+_TURN, _STRETCH = 0.7, 3.0
+_FIRST_SHARE, _DOUBLING = 0.8, 1.5
 _LOWEST, _LOWEST_FIRST = 0.1, 1.0
 _LEAST, _LEAST_IN_FLOOD = 0.7, 0.3
 _LONG_ENOUGH, _ENOUGH = 1.0, 8
-_MARGIN = 2
+_MARGIN = 3
 _RECENT = 16
 _TENTATIVE, _TENTATIVE_SLOTS, _MOST_SUSPECTS = 1.0, 3.0, 1000
 _FORGOTTEN_AFTER = 60.0
@@ -20,20 +22,20 @@ _REMEMBERED = 4096
 
 
 class _Estimate(NamedTuple):
-    """What one 429 taught: `limit` is the measured rate, from which the rate was lowered.
+    """What a 429 taught: `limit` requests a second, from which the rate was lowered at `at`.
 
-    It was lowered at `at`, and is back at the limit `plateau` seconds later. In `cycle` seconds it
-    is half above it. The measurement goes on from `since`, when `counted` answers had been
-    accepted. Before `settled` the answers still come that were in flight at the first 429; then
-    the limit is `share` of what was accepted in the last second.
+    A limit that is `measured` is reached again after `plateau` seconds; one that is only guessed
+    doubles soon. The measurement goes on from `since`, when `counted` answers had been accepted.
+    Before `settled` the answers still come that were in flight at the first 429; then the limit is
+    `share` of what was accepted in the last second.
     """
 
     limit: float
     at: float
-    plateau: float
-    cycle: float
     since: float
     counted: int
+    measured: bool = False
+    plateau: float = 0.0
     settled: float = -1.0
     share: float = 1.0
 
@@ -43,7 +45,8 @@ class RateEstimator:
 
     A token bucket that was empty twice has accepted in between what its limit allows. So each 429
     measures the limit, and lowers the rate to 0.9 of it. Then the rate grows as in CUBIC
-    (RFC 9438): quickly back to the limit, then slowly beyond it, to twice what is accepted.
+    (RFC 9438): quickly back to the limit, then slowly beyond it, to twice what is accepted. The
+    first limit is a guess, from which the rate doubles until it is measured.
 
     One chargebox may be throttled by a limit of its own. It is known by a second 429, while
     requests about others are accepted. Then what its first one lowered is taken back.
@@ -62,7 +65,7 @@ class RateEstimator:
         self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._suspects: dict[str, int] = {}
         self._self_limited: dict[str, None] = {}
-        self._estimate = _Estimate(0.0, -1.0, 0.0, 1.0, 0.0, 0)
+        self._estimate = _Estimate(0.0, -1.0, 0.0, 0)
         self._undo: tuple[float | None, _Estimate] | None = None
         self._counted = 0
         self._throttled_at = 0.0
@@ -143,9 +146,10 @@ class RateEstimator:
         self._self_limited[subject] = None
         if len(self._self_limited) > _REMEMBERED:
             del self._self_limited[next(iter(self._self_limited))]
-        if self._undo is not None and not self._suspects:
+        if self._undo is not None:
             self.rate, self._estimate = self._undo
-            self._undo = None
+            if not self._suspects:
+                self._undo = None
             if self.rate is not None:
                 self._grow(now)
 
@@ -156,53 +160,45 @@ class RateEstimator:
             return
         elapsed, accepted = now - estimate.since, self._counted - estimate.counted
         if self.rate is None:
-            self._set_first(now, now + (now - begun), _FIRST_SHARE if self.is_flooded else 1.0)
+            self._guess(now, now + (now - begun), _FIRST_SHARE if self.is_flooded else 1.0)
         elif elapsed >= _LONG_ENOUGH and accepted >= _ENOUGH:
             # Not far below the rate: the measurement may have seen it lowered for no reason.
             least = self.rate * (_LEAST_IN_FLOOD if self.is_flooded else _LEAST)
             limit = max(min(accepted / elapsed, self.rate), least, _LOWEST)
-            self._set(limit, limit, _Estimate(limit, now, 0.0, _cycle(limit), now, self._counted))
+            self.rate = limit * _BETA
+            plateau = _cycle(limit) * math.cbrt(limit * (1 - _BETA) / _growth(limit))
+            self._estimate = _Estimate(limit, now, now, self._counted, True, plateau)
         else:
             # Too little for a measurement, but the limit is hardly above this.
             limit = min(estimate.limit, (accepted + _MARGIN) / max(elapsed, 1e-3))
             limit = max(limit, _LOWEST)
-            cycle = _cycle(limit) * (estimate.cycle / _cycle(estimate.limit))
-            lowered = estimate._replace(limit=limit, at=now, cycle=cycle, settled=-1.0)
-            self._set(min(self.rate, limit), limit, lowered)
+            self.rate = max(min(self.rate, limit) * _BETA, _LOWEST)
+            self._estimate = estimate._replace(limit=limit, at=now, settled=-1.0)
         self._undo = None
         if self.is_flooded:
             self._recent.clear()
             self._suspects.clear()
 
-    def _set_first(self, now: float, settled: float, share: float) -> None:
-        """Sets the first limit: that of a burst, and so only a guess, to be left sooner."""
+    def _guess(self, now: float, settled: float, share: float) -> None:
+        """Guesses the first limit from what was accepted in the last second."""
         limit = max(share * self._accepted_in_last_second(now), _LOWEST_FIRST)
-        cycle = _cycle(limit) * _UNMEASURED
-        first = _Estimate(limit, now, 0.0, cycle, now, self._counted, settled, share)
         # One 429 among many that were accepted says too little to be slower than now.
-        self._set(limit if share < 1 else limit / _BETA, limit, first)
-
-    def _set(self, rate: float, limit: float, estimate: _Estimate) -> None:
-        self.rate = max(rate * _BETA, _LOWEST)
-        gap = max(0.0, 1 - self.rate / limit)
-        self._estimate = estimate._replace(plateau=estimate.cycle * math.cbrt(gap / _GROWTH))
+        self.rate = limit * (_BETA if share < 1 else 1.0)
+        self._estimate = _Estimate(limit, now, now, self._counted, settled=settled, share=share)
 
     def _grow(self, now: float) -> None:
         estimate = self._estimate
         if now < estimate.settled:
-            self._set_first(now, estimate.settled, estimate.share)
+            self._guess(now, estimate.settled, estimate.share)
             return
         if now - self._throttled_at > _FORGOTTEN_AFTER:
             self.rate = None
             return
-        beyond = (now - estimate.at - estimate.plateau) / estimate.cycle
-        rate = max(estimate.limit * (1 + _GROWTH * beyond**3), _LOWEST)
+        rate = max(_rate_after(estimate, now - estimate.at), _LOWEST)
         self.rate = min(rate, max(estimate.limit, 2.0 * self._accepted_in_last_second(now)))
         if self.rate >= 2 * estimate.limit:
             # From here as from a limit, so that it goes on as quickly.
-            limit = 2 * estimate.limit
-            cycle = estimate.cycle * _cycle(limit) / _cycle(estimate.limit)
-            self._estimate = estimate._replace(limit=limit, at=now, plateau=0.0, cycle=cycle)
+            self._estimate = estimate._replace(limit=2 * estimate.limit, at=now, plateau=0.0)
 
     def _accepted_in_last_second(self, now: float) -> int:
         times = self._times
@@ -211,9 +207,27 @@ class RateEstimator:
         return len(times)
 
 
-def _cycle(limit: float) -> float:
-    """Seconds in which the rate grows from the limit to half above it.
+def _rate_after(estimate: _Estimate, seconds: float) -> float:
+    """Returns the rate so long after it was lowered."""
+    limit = estimate.limit
+    if not estimate.measured:
+        return limit * _BETA * math.exp2(min(seconds / _DOUBLING, 10.0))
+    beyond = (seconds - estimate.plateau) / _cycle(limit)
+    if beyond > _TURN:
+        # No 429 for longer than at the old limit: it is higher now.
+        beyond = _TURN + _STRETCH * (beyond - _TURN)
+    return limit + _growth(limit) * beyond**3
 
-    Longer at a few requests a second, where one 429 in a cycle is many.
+
+def _growth(limit: float) -> float:
+    """Requests a second by which the rate is above the limit after a cycle.
+
+    In proportion less where the limit is high, so that several clients come to equal shares.
     """
-    return _CYCLE_AT_1 / math.pow(limit, _CYCLE_EXPONENT)
+    return _GROWTH * min(limit, math.pow(limit / _AT, _POWER) * _AT)
+
+
+def _cycle(limit: float) -> float:
+    """Seconds; more at a few requests a second, where one 429 in a cycle is many."""
+    few = math.pow(max(1.0, _FEW / limit), _SLOWER)
+    return _CYCLE * few * math.pow(100 / max(_FEW, limit), _SLOW)
