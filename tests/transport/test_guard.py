@@ -241,3 +241,18 @@ def test_a_certificate_asked_for_later_may_be_refused_after_the_request(
     case = GuardCase()
     case.guard.connection_lost(alert)
     assert case.log == [alert]
+
+
+def test_an_answer_as_the_one_before_is_looked_at_no_more_but_none_is_no_answer(
+    case: GuardCase,
+) -> None:
+    for _ in range(3):
+        case.receive(OK)
+        case.guard.expect_nothing()
+        assert case.guard.expect_answer()
+    case.receive(OK + OK)
+    case.guard.expect_nothing()
+    assert not case.guard.expect_answer()
+    fresh = GuardCase()
+    fresh.guard.expect_nothing()
+    assert not fresh.guard.expect_answer()

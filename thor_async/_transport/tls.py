@@ -14,6 +14,8 @@ _HEADER_SIZE = 5
 _CONTENT_TYPES = range(20, 25)
 _MAJOR_VERSION = 3
 _BODY_LIMIT = (1 << 14) + 2048
+_SMALL = 4096
+"""Bytes, as of an answer, that cost little to be put back."""
 
 
 def make_context() -> ssl.SSLContext:
@@ -110,6 +112,12 @@ class RecordConnection:
 
     def _pass_on(self) -> bool:
         """Passes one record on, or all that is no TLS; False if there is none that is whole."""
+        if not self._record and self._incoming.pending <= _SMALL:
+            arrived = self._incoming.read()
+            if _is_one_record(arrived):
+                self._whole.write(arrived)
+                return True
+            self._incoming.write(arrived)
         while self._is_tls and (part := self._incoming.read(self._missing)):
             self._record += part
             self._missing -= len(part)
@@ -133,3 +141,12 @@ class RecordConnection:
         )
         if not self._is_tls:
             self._missing = 0
+
+
+def _is_one_record(data: bytes) -> bool:
+    return (
+        len(data) > _HEADER_SIZE
+        and data[0] in _CONTENT_TYPES
+        and data[1] == _MAJOR_VERSION
+        and (data[3] << 8) + data[4] + _HEADER_SIZE == len(data)
+    )
