@@ -25,6 +25,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -41,6 +42,7 @@ from thor_async import (
     ThorClient,
     ThorError,
     Verdict,
+    _calls,
 )
 from thor_async.worker import decide
 
@@ -57,7 +59,10 @@ _BATCHES = (
     "singles",
 )
 _SINGLES = ("stop_charge", "stop_and_confirm", "ensure_stopped")
-_CLI_STREAMS = {"stop_stream": "_stop_stream", "stop_and_confirm_stream": "_confirm_stream"}
+_CLI_STREAMS: dict[str, Any] = {
+    "stop_stream": _calls.stop_stream,
+    "stop_and_confirm_stream": _calls.confirm_stream,
+}
 
 
 class Order(msgspec.Struct, eq=False):
@@ -253,11 +258,12 @@ class Episode:
                 options["within"] = rng.choice((5.0, 60.0, 300.0))
             if name != "ensure_stopped_stream":
                 options["pin"] = pin
+            open_stream = getattr(client, name)
             if by_cli:
                 options = {"within": None, "pins_retries": self.pins_retries} | options
-            call_name = _CLI_STREAMS[name] if by_cli else name
+                open_stream = partial(_CLI_STREAMS[name], client._check_open())
             with contextlib.suppress(BatchGaveUp):
-                async with getattr(client, call_name)(source(), **options) as stream:
+                async with open_stream(source(), **options) as stream:
                     async for result in stream:
                         take(_outcome(result).index, result)
         return pulled
@@ -292,9 +298,9 @@ class Episode:
             return await self._stop(client, name, command, pin)
         self.counts[name] += 1
         if name == "stop_charge":
-            return await client._stop_outcome(command, **options)
+            return await _calls.stop(client._check_open(), command, **options)
         within = self.rng.choice((5.0, 60.0, 300.0))
-        return await client._confirm_outcome(command, within, **options)
+        return await _calls.confirm(client._check_open(), command, within, **options)
 
     # A worker: processes that are killed, and messages that are delivered again
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tests import virtual_time
 from tests.fake_transport import OK, FakeTransport, Reply, fleet, thor_says
-from thor_async import RetryPolicy, StopCharge, ThorClient
+from thor_async import RetryPolicy, StopCharge, ThorClient, _calls
 from thor_async._dispatch.breaker import CircuitBreaker
 from thor_async._protocol.http_messages import Answer
 from thor_async.worker import decide, find_expiry
@@ -63,7 +63,7 @@ class Broker:
                 breaker.release_probe(probe)
                 self.left -= 1
                 continue
-            outcome = await thor._stop_outcome(command)
+            outcome = await _calls.stop(thor._check_open(), command, pins_retries=True)
             breaker.record_command(outcome.error, outcome.attempts, probe)
             settlement = decide(outcome, deliveries, random=rng.uniform)
             if settlement.action == "retry":

@@ -37,22 +37,16 @@ ARROWS = {
     "_runtime": {"_config", "_confirm", "_dispatch", "_list_reader", "_retry", "_stop"}
     | {"_transport"},
     "_batch_input": {"_config", "_dispatch", "_errors", "_input_reader", "_models", "msgspec"},
-    "_client": {
-        "_batch_input",
-        "_config",
-        "_confirm",
-        "_dispatch",
-        "_errors",
-        "_models",
-        "_protocol",
-        "_retry",
-    }
-    | {"_runtime", "_stream", "_telemetry", "_transport", "aiohttp", "msgspec"},
+    "_calls": {"_batch_input", "_config", "_confirm", "_dispatch", "_errors", "_models"}
+    | {"_runtime", "_stream"},
+    "_client": {"_calls", "_config", "_confirm", "_errors", "_models", "_protocol", "_retry"}
+    | {"_runtime", "_telemetry", "_transport", "aiohttp", "msgspec"},
     "otel": {"_events", "opentelemetry"},
     "testing": {"_retry", "emulator", "pytest", "pytest_asyncio"},
     "emulator": LEAVES | {"_config", "_protocol", "aiohttp", "emulator"},
     "worker": LEAVES
-    | {"_client", "_config", "_confirm", "_dispatch.breaker", "_events", "_protocol.sanitize"}
+    | {"_calls", "_client", "_config", "_confirm", "_dispatch.breaker", "_events"}
+    | {"_protocol.sanitize"}
     | {"faststream", "nats", "worker"},
 }
 """What each of these modules and packages may import, of this package and of others.
@@ -225,8 +219,8 @@ def test_nothing_is_left_to_a_finalizer(name: str) -> None:
 
 
 INTERNAL_CALLS = {
-    "worker.handler": {"_stop_outcome", "_confirm_outcome", "_pace_status"},
-    "cli.stop_results": {"_stop_stream", "_confirm_stream"},
+    "worker.handler": {"_check_open", "_pace_status"},
+    "cli.stop_results": {"_check_open"},
 }
 """What `ThorClient` offers to the worker and to the command line only."""
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl as tls
-from collections.abc import Awaitable
 from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
@@ -13,29 +11,22 @@ from typing import NoReturn, Self, TypeVar
 import aiohttp
 import msgspec
 
-from . import _config
-from ._batch_input import deduplicate, outcome_of_duplicate, read_all
+from . import _calls, _config
+from ._calls import ConfirmationStream, StopStream
 from ._config import ClientConfig, Commands
-from ._confirm.ensure_stopped import EnsureOperation, is_final_rejection
+from ._confirm.ensure_stopped import is_final_rejection
 from ._confirm.tracker import Confirmation, is_worth_watching
-from ._dispatch.dispatcher import Dispatcher
-from ._errors import BatchGaveUp, ThorError
+from ._errors import ThorError
 from ._models import StopCharge, StopOutcome, check_text
 from ._protocol.lists import Chargebox, RunningCharge
 from ._protocol.notifications import StartNotification, StopNotification, parse_notification
 from ._retry import RetryPolicy
 from ._runtime import ClientRuntime, SharedResources
-from ._stream import OutcomeStream
 from ._telemetry.emitter import EventEmitter, OnEvent
 from ._telemetry.logging import LOG
 from ._transport.http import Transport
 
 T = TypeVar("T")
-StopStream = OutcomeStream[StopCharge, StopOutcome]
-ConfirmationStream = OutcomeStream[StopCharge, Confirmation]
-
-_WATCHED_AT_ONCE = 32
-"""Commands of a batch that may be watched at the same time, for each that may be in flight."""
 
 _ELSEWHERE = (
     "this ThorClient was entered on another event loop or in another process: "
@@ -249,7 +240,7 @@ class ThorClient:
         `ThorError` unless the stop is relayed: `RejectedError`, `NotSentError`, or
         `IndeterminateError`, when it may have worked.
         """
-        outcome = await self._stop_outcome(command, timeout, pin, pins_retries=False)
+        outcome = await _calls.stop(self._check_open(), command, timeout=timeout, pin=pin)
         if outcome.error is not None:
             raise outcome.error
         return outcome
@@ -273,28 +264,9 @@ class ThorClient:
         many commands. Commands that are equal in chargebox, connector, id_tag and transaction are
         sent once, and each gets that outcome.
         """
-        runtime = self._check_open()
-        _config.check_batch(commands, within, give_up_after)
-        dispatcher = runtime.make_batch_dispatcher(give_up_after, within)
-        outcomes: dict[int, StopOutcome] = {}
-        try:
-            listed = await read_all(commands, dispatcher)
-            sent, places = deduplicate(listed)
-            async with self._open_stream(runtime, sent, dispatcher, pin) as stream:
-                # The outcomes of the rest say that the batch gave up.
-                with contextlib.suppress(BatchGaveUp):
-                    async for outcome in stream:
-                        outcomes[outcome.index] = outcome
-        finally:
-            dispatcher.close()
-        for place, command in enumerate(sent):
-            if place not in outcomes:
-                refusal = dispatcher.refusal()
-                outcomes[place] = runtime.stops.report_unsent(command, place, refusal)
-        return [
-            outcome_of_duplicate(outcomes[place], index, command)
-            for index, (place, command) in enumerate(zip(places, listed, strict=True))
-        ]
+        return await _calls.stop_many(
+            self._check_open(), commands, within=within, give_up_after=give_up_after, pin=pin
+        )
 
     def stop_stream(
         self,
@@ -313,7 +285,9 @@ class ThorClient:
         The outcomes of all commands that it pulled come first. `pin` is as for `stop_charge`, with
         one look for many commands.
         """
-        return self._stop_stream(commands, within, pin, give_up_after, pins_retries=False)
+        return _calls.stop_stream(
+            self._check_open(), commands, within=within, give_up_after=give_up_after, pin=pin
+        )
 
     async def stop_and_confirm(
         self, command: StopCharge, *, within: float = 60.0, pin: bool = False
@@ -328,7 +302,7 @@ class ThorClient:
         `stop_charge` does, except `NotInTransaction` and `WrongTransaction`: after these the charge
         is watched too, and so it is after a stop that may have been relayed.
         """
-        confirmation = await self._confirm_outcome(command, within, pin, pins_retries=False)
+        confirmation = await _calls.confirm(self._check_open(), command, within, pin=pin)
         outcome = confirmation.outcome
         if outcome.error is not None and not is_worth_watching(outcome):
             raise outcome.error
@@ -348,7 +322,9 @@ class ThorClient:
         Thor rejected, is `unconfirmed`; its `outcome` says why. While some are watched others are
         sent: up to 32 for each that may be in flight, in bounded memory.
         """
-        return self._confirm_stream(commands, within, pin, give_up_after, pins_retries=False)
+        return _calls.confirm_stream(
+            self._check_open(), commands, within=within, give_up_after=give_up_after, pin=pin
+        )
 
     async def ensure_stopped(self, command: StopCharge, *, within: float = 300.0) -> Confirmation:
         """Stops one charge, again if it must be, until it is proven to have stopped.
@@ -360,12 +336,7 @@ class ThorClient:
         not show the transaction. Raises `RejectedError` if Thor rejects the first stop for good:
         after an account error, or for an unknown chargebox.
         """
-        runtime = self._check_open()
-        _config.check_seconds("within", within)
-        confirms = runtime.make_confirm_operation(runtime.stops)
-        confirmation = await EnsureOperation(confirms).ensure(
-            runtime.dispatcher, 0, command, self._settings.timeout, within
-        )
+        confirmation = await _calls.ensure(self._check_open(), command, within)
         outcome = confirmation.outcome
         if (
             outcome.error is not None
@@ -383,13 +354,8 @@ class ThorClient:
         `within` is the time of each command, from its pull. All share one look at the list, and
         are held in bounded memory, as in `stop_and_confirm_stream`.
         """
-        runtime = self._check_open()
-        _config.check_batch(commands, within, give_up_after)
-        operation = EnsureOperation(runtime.make_confirm_operation(runtime.make_stop_operation()))
-        run = partial(operation.ensure, timeout=self._settings.timeout, within=within)
-        dispatcher = runtime.make_batch_dispatcher(give_up_after)
-        return OutcomeStream(
-            commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
+        return _calls.ensure_stream(
+            self._check_open(), commands, within=within, give_up_after=give_up_after
         )
 
     async def running_charges(self, chargebox: str | None = None) -> list[RunningCharge]:
@@ -419,106 +385,9 @@ class ThorClient:
             runtime.poller.notify(notification)
         return notification
 
-    def _stop_outcome(
-        self,
-        command: StopCharge,
-        timeout: float | None = None,
-        pin: bool = False,
-        *,
-        pins_retries: bool = True,
-    ) -> Awaitable[StopOutcome]:
-        """As `stop_charge`, but every outcome is returned. For the worker.
-
-        With `pins_retries`, no retry can stop a later charge, also without a transaction.
-        """
-        runtime = self._check_open()
-        seconds = (
-            self._settings.timeout if timeout is None else _config.check_seconds("timeout", timeout)
-        )
-        if pin or pins_retries or getattr(command, "as_of", None) is not None:
-            confirms = runtime.make_confirm_operation(runtime.stops, pins_retries=pins_retries)
-            return confirms.stop(runtime.dispatcher, 0, command, seconds, pin)
-        return runtime.stops.run(runtime.dispatcher, 0, command, seconds)
-
-    def _confirm_outcome(
-        self, command: StopCharge, within: float, pin: bool = False, *, pins_retries: bool = True
-    ) -> Awaitable[Confirmation]:
-        """As `stop_and_confirm`, but every outcome is returned. For the worker."""
-        runtime = self._check_open()
-        _config.check_seconds("within", within)
-        confirms = runtime.make_confirm_operation(runtime.stops, pins_retries=pins_retries)
-        return confirms.confirm(runtime.dispatcher, 0, command, self._settings.timeout, within, pin)
-
-    def _stop_stream(
-        self,
-        commands: Commands,
-        within: float | None,
-        pin: bool,
-        give_up_after: float | None = 60.0,
-        *,
-        pins_retries: bool = True,
-    ) -> StopStream:
-        """As `stop_stream`, with `pins_retries` as in `_stop_outcome`. For the command line."""
-        runtime = self._check_open()
-        _config.check_batch(commands, within, give_up_after)
-        dispatcher = runtime.make_batch_dispatcher(give_up_after)
-        return self._open_stream(
-            runtime, commands, dispatcher, pin, within, pins_retries=pins_retries
-        )
-
-    def _confirm_stream(
-        self,
-        commands: Commands,
-        within: float,
-        pin: bool,
-        give_up_after: float | None = 60.0,
-        *,
-        pins_retries: bool = True,
-    ) -> ConfirmationStream:
-        """As `stop_and_confirm_stream`, likewise."""
-        runtime = self._check_open()
-        _config.check_batch(commands, within, give_up_after)
-        stops = runtime.make_stop_operation()
-        run = partial(
-            runtime.make_confirm_operation(stops, pins_retries=pins_retries).confirm,
-            timeout=self._settings.timeout,
-            within=within,
-            pin=pin,
-        )
-        dispatcher = runtime.make_batch_dispatcher(give_up_after)
-        return OutcomeStream(
-            commands, run, dispatcher, self._shared.max_in_flight, None, window=_WATCHED_AT_ONCE
-        )
-
     def _pace_status(self) -> tuple[float | None, int]:
-        """Returns the requests that may begin in a second, or None without a limit, and the 429.
-
-        The second number counts the answers 429 so far. For the worker; never raises.
-        """
-        if self._runtime is None:
-            return None, 0
-        pace = self._runtime.pace
-        return (pace.rate if pace.is_limited else None), pace.throttled
-
-    def _open_stream(
-        self,
-        runtime: ClientRuntime,
-        commands: Commands,
-        dispatcher: Dispatcher,
-        pin: bool,
-        within: float | None = None,
-        *,
-        pins_retries: bool = False,
-    ) -> StopStream:
-        stops = runtime.make_stop_operation()
-        confirms = runtime.make_confirm_operation(stops, pins_retries=pins_retries)
-        return OutcomeStream(
-            commands,
-            partial(confirms.stop, timeout=self._settings.timeout, pin=pin),
-            dispatcher,
-            self._shared.max_in_flight,
-            within,
-        )
+        """As of `ClientRuntime`, also before the client is open. For the worker."""
+        return (None, 0) if self._runtime is None else self._runtime.pace_status
 
     def _check_open(self) -> ClientRuntime:
         """Returns the runtime; RuntimeError unless a call can be made now and here."""

@@ -60,9 +60,10 @@ class ClientRuntime:
     """
 
     def __init__(self, config: ClientConfig, shared: SharedResources, transport: Transport) -> None:
-        self._config = config
+        self.config = config
         self._shared = shared
         self._transport = transport
+        self.max_in_flight = shared.max_in_flight
         self.dispatchers: WeakSet[Dispatcher] = WeakSet()
         self.pace = Pace(
             config.max_rate, retries=config.policy.retry_throttled, emit=config.emitter.emit
@@ -85,11 +86,16 @@ class ClientRuntime:
             self.pace,
             is_batch=True,
             give_up_after=give_up_after,
-            emit=self._config.emitter.emit,
+            emit=self.config.emitter.emit,
         )
         if within is not None:
             dispatcher.stop_after(within)
         return self._register(dispatcher)
+
+    @property
+    def pace_status(self) -> tuple[float | None, int]:
+        """Requests that may begin in a second, or None without a limit; answers 429 so far."""
+        return (self.pace.rate if self.pace.is_limited else None), self.pace.throttled
 
     def _register(self, dispatcher: Dispatcher) -> Dispatcher:
         self.dispatchers.add(dispatcher)
@@ -98,7 +104,7 @@ class ClientRuntime:
 
     def make_stop_operation(self) -> StopOperation:
         """Returns an operation for stops that share a new retry budget."""
-        config = self._config
+        config = self.config
         return StopOperation(self._context(RetryBudget()), config.base_url, config.emitter)
 
     def make_confirm_operation(
@@ -108,7 +114,7 @@ class ClientRuntime:
         return ConfirmOperation(stops, self.poller, self._resolver, pins_retries)
 
     def _context(self, budget: RetryBudget) -> RequestContext:
-        config = self._config
+        config = self.config
         return RequestContext(
             self._transport, config.key, config.policy, budget, config.attempt_timeout
         )

@@ -27,6 +27,7 @@ from thor_async import (
     ServerError,
     StopCharge,
     StopOutcome,
+    _calls,
 )
 from thor_async.emulator import Behaviour, Faults, Lists, ScriptedAnswer
 
@@ -58,21 +59,39 @@ under_virtual_time = with_client()
 
 
 async def single(here: World, command: StopCharge) -> StopOutcome:
-    return await here.client._stop_outcome(command)
+    return await _calls.stop(here.client._check_open(), command, pins_retries=True)
 
 
 async def watched(here: World, command: StopCharge) -> StopOutcome:
-    return (await here.client._confirm_outcome(command, 25.0)).outcome
+    return (
+        await _calls.confirm(here.client._check_open(), command, 25.0, pins_retries=True)
+    ).outcome
+
+
+def open_stream(
+    here: World, commands: list[StopCharge], within: float | None = None
+) -> _calls.StopStream:
+    runtime = here.client._check_open()
+    return _calls.stop_stream(runtime, commands, within=within, pins_retries=True)
+
+
+def open_watch(here: World, command: StopCharge) -> _calls.ConfirmationStream:
+    runtime = here.client._check_open()
+    return _calls.confirm_stream(runtime, [command], within=25.0, pins_retries=True)
 
 
 async def streamed(here: World, command: StopCharge) -> StopOutcome:
-    async with here.client._stop_stream([command], None, False) as stream:
+    async with _calls.stop_stream(
+        here.client._check_open(), [command], within=None, pins_retries=True
+    ) as stream:
         [outcome] = [outcome async for outcome in stream]
     return outcome
 
 
 async def streamed_and_watched(here: World, command: StopCharge) -> StopOutcome:
-    async with here.client._confirm_stream([command], 25.0, False) as stream:
+    async with _calls.confirm_stream(
+        here.client._check_open(), [command], within=25.0, pins_retries=True
+    ) as stream:
         [confirmation] = [confirmation async for confirmation in stream]
     return confirmation.outcome
 
@@ -273,7 +292,9 @@ async def test_the_list_is_waited_for_within_the_timeout(here: World) -> None:
 async def test_the_list_is_waited_for_until_the_end_of_the_batch(here: World) -> None:
     _, command = here.charge(known=False)
     hide_the_list(here, command)
-    async with here.client._stop_stream([command], 5.0, False) as stream:
+    async with _calls.stop_stream(
+        here.client._check_open(), [command], within=5.0, pins_retries=True
+    ) as stream:
         [outcome] = [outcome async for outcome in stream]
     check_is_the_500(outcome, command)
     assert outcome.elapsed == pytest.approx(5.0)
@@ -283,7 +304,9 @@ async def test_the_list_is_waited_for_until_the_end_of_the_batch(here: World) ->
 async def test_the_wait_ends_when_sending_stops(here: World) -> None:
     _, command = here.charge(known=False)
     hide_the_list(here, command)
-    async with here.client._stop_stream([command], None, False) as stream:
+    async with _calls.stop_stream(
+        here.client._check_open(), [command], within=None, pins_retries=True
+    ) as stream:
         here.loop.call_later(3.0, stream.stop_sending)
         [outcome] = [outcome async for outcome in stream]
     check_is_the_500(outcome, command)
@@ -305,7 +328,9 @@ async def test_the_wait_holds_no_permit(here: World) -> None:
     poller._look = late_look
     for command in commands[::20]:
         here.thor.script(APPLIED, chargebox=command.chargebox)
-    async with here.client._stop_stream(commands, None, False) as stream:
+    async with _calls.stop_stream(
+        here.client._check_open(), commands, within=None, pins_retries=True
+    ) as stream:
         first = [await anext(stream) for _ in range(38)]
         assert {outcome.verdict for outcome in first} == {"relayed"}
         lists.set()
@@ -327,7 +352,9 @@ async def test_a_broken_list_of_a_batch_is_no_lost_outcome(here: World) -> None:
     break_looks(here)
     _, command = here.charge(known=False)
     here.thor.script(APPLIED, chargebox="A")
-    async with here.client._stop_stream([command], None, False) as stream:
+    async with _calls.stop_stream(
+        here.client._check_open(), [command], within=None, pins_retries=True
+    ) as stream:
         check_is_the_500(await anext(stream), command)
         with pytest.raises(BatchGaveUp, match="Bug"):
             await anext(stream)

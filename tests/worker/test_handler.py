@@ -20,6 +20,7 @@ from thor_async import (
     NotSentError,
     StopCharge,
     StopOutcome,
+    _calls,
 )
 from thor_async.worker.handler import MessageHandler
 
@@ -30,9 +31,8 @@ class Fixture:
     """A handler whose client gives these results, and what it stored."""
 
     def __init__(self, *results: StopOutcome | Confirmation | Exception, **settings: Any) -> None:
-        calls = mock.AsyncMock(side_effect=results)
-        self.thor: Any = mock.Mock(_stop_outcome=calls, _confirm_outcome=calls)
-        self.thor.aclose = mock.AsyncMock()
+        self.calls = mock.AsyncMock(side_effect=results)
+        self.thor: Any = mock.Mock(aclose=mock.AsyncMock())
         self.publisher: Any = mock.Mock(unstored=0)
         self.publisher.store, self.publisher.end = mock.AsyncMock(), mock.AsyncMock()
         settings = {"max_age": 1e9, "fresh_for": 1e9, "confirm": None} | settings
@@ -43,12 +43,13 @@ class Fixture:
         message = make_message(count=count)
         message.body = msgspec.json.encode(command)
         self.publisher.end.reset_mock()
-        await self.handler.handle(message)
+        with mock.patch.multiple(_calls, stop=self.calls, confirm=self.calls):
+            await self.handler.handle(message)
         return self.publisher.end.call_args.args[1].action if self.publisher.end.called else None
 
     @property
     def commands(self) -> list[StopCharge]:
-        return [call.args[0] for call in self.thor._stop_outcome.call_args_list]
+        return [call.args[1] for call in self.calls.call_args_list]
 
 
 async def test_the_result_is_stored_before_the_message_ends() -> None:

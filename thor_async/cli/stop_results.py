@@ -15,6 +15,7 @@ from thor_async import (
     StopCharge,
     StopOutcome,
     ThorClient,
+    _calls,
 )
 
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
@@ -103,8 +104,12 @@ def open_stream(
     if options.ensure is not None:
         return thor.ensure_stopped_stream(commands, within=options.ensure)
     if options.wait is None:
-        return thor._stop_stream(commands, options.within, options.pin)
-    return thor._confirm_stream(commands, options.wait, options.pin)
+        return _calls.stop_stream(
+            thor._check_open(), commands, within=options.within, pin=options.pin, pins_retries=True
+        )
+    return _calls.confirm_stream(
+        thor._check_open(), commands, within=options.wait, pin=options.pin, pins_retries=True
+    )
 
 
 def as_result(item: Item, *, may_have_been_sent: bool = False) -> StopResult:

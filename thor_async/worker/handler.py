@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from faststream.nats import NatsMessage
 
+from .. import _calls
 from .._client import ThorClient
 from .._confirm.tracker import Confirmation, is_worth_watching
 from .._dispatch.breaker import CircuitBreaker
@@ -120,9 +121,10 @@ class MessageHandler:
         await self._end(delivery, self._decide(delivery, result), result)
 
     async def _stop(self, command: StopCharge) -> StopOutcome | Confirmation:
+        runtime = self._thor._check_open()
         if self._confirm is None:
-            return await self._thor._stop_outcome(command)
-        confirmation = await self._thor._confirm_outcome(command, self._confirm)
+            return await _calls.stop(runtime, command, pins_retries=True)
+        confirmation = await _calls.confirm(runtime, command, self._confirm, pins_retries=True)
         # What Thor did not take is explained by the outcome alone.
         return confirmation if is_worth_watching(confirmation.outcome) else confirmation.outcome
 
