@@ -87,7 +87,7 @@ class Script(RetryingRequest, kw_only=True):
         if seconds:
             await self.context.policy.sleep(seconds)
 
-    def restore_time(self) -> None: ...
+    def restore_time(self, wait: float) -> None: ...
 
     def time_left(self) -> float:
         return self.seconds_left()

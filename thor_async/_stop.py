@@ -151,8 +151,8 @@ class RetryingRequest(msgspec.Struct, eq=False):
         while policy.should_outlast(self.error):
             throttled += 1
             self.throttled += 1
-            self.restore_time()
             wait = policy.throttled_delay(throttled, self.error)
+            self.restore_time(wait)
             if wait >= self.time_left():
                 break
             await self.backoff(wait)
@@ -161,11 +161,14 @@ class RetryingRequest(msgspec.Struct, eq=False):
         if throttled and isinstance(self.error, TooManyRequests):
             self.error.explain(f"sent {throttled} times at the pace that Thor allows")
 
-    def restore_time(self) -> None:
-        """Gives back the time of a throttled try, if it met the limit of the account in a batch."""
+    def restore_time(self, wait: float) -> None:
+        """Gives back the time of a throttled try, and of the `wait` after it.
+
+        Only in a batch, and only if it met the limit of the account.
+        """
         dispatcher = self.dispatcher
         if dispatcher.is_batch and not dispatcher.pace.is_self_limited(self.subject):
-            self.until = min(dispatcher.time() + self.left, dispatcher.until)
+            self.until = min(dispatcher.time() + wait + self.left, dispatcher.until)
 
     async def _prepare_retry(self, before_retry: BeforeRetry) -> bool:
         """Returns whether another try may be made."""

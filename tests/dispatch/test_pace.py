@@ -127,7 +127,7 @@ def test_it_learns_from_429_and_tells_so() -> None:
         flood(pace)
         assert pace.is_limited
         assert 10 < pace.rate < 20
-        assert told == [PaceLowered(rate=16.0)]
+        assert told == [PaceLowered(rate=14.0)]
         times: list[float] = []
         await begin(pace, times)
         assert times == pytest.approx([10.1])  # the answers to what is in flight came first

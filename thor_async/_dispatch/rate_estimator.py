@@ -7,10 +7,10 @@ from collections import deque
 from typing import NamedTuple
 
 _BETA = 0.9
-_GROWTH, _CYCLE, _SLOW, _SLOWER = 1.2, 7.0, 0.15, 0.4
+_GROWTH, _CYCLE, _SLOW, _SLOWER = 1.2, 6.0, 0.15, 0.4
 _POWER, _AT, _FEW = 0.5, 20.0, 5.0
 _TURN, _STRETCH = 0.7, 3.0
-_FIRST_SHARE, _DOUBLING = 0.8, 1.5
+_FIRST_SHARE, _DOUBLING = 0.7, 3.0
 _LOWEST, _LOWEST_FIRST = 0.1, 1.0
 _LEAST, _LEAST_IN_FLOOD = 0.7, 0.3
 _LONG_ENOUGH, _ENOUGH = 1.0, 8
