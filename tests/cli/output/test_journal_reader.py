@@ -15,7 +15,7 @@ NUL = b"\0"
 
 
 @pytest.fixture
-def journal(thor: Thor, run: Run, fleet: Fleet, output: Path) -> Path:
+def journal(thor: Thor, run: Run, fleet: Fleet, output: Path, throttled_ends: None) -> Path:
     """The journal of eight stops that were relayed, of which two are refused first."""
     path = fleet(8)
     thor.emulator.fill(read_command_file(str(path)))
