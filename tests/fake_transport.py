@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -32,7 +33,7 @@ def thor_says(code: str, status: int) -> Answer:
 class FakeTransport:
     """Answers after `latency` seconds what `reply` says; None is an answer that never comes."""
 
-    is_closed = False
+    session = SimpleNamespace(closed=False)
 
     def __init__(self, reply: Reply, latency: float = 0.0) -> None:
         self.reply = reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl as tls
 from functools import partial
 from types import TracebackType
@@ -202,7 +203,7 @@ class ThorClient:
         shared, transport = self._shared, self._shared.transport
         if transport is None:
             return
-        if not shared.is_here:
+        if shared.loop is not asyncio.get_running_loop() or shared.process != os.getpid():
             raise RuntimeError(_ELSEWHERE)
         self._is_closing = True
         if self._is_first:
@@ -394,11 +395,15 @@ class ThorClient:
         shared = self._shared
         if shared.transport is None:
             raise RuntimeError("this ThorClient is not open: use `async with ThorClient() as thor`")
-        if not shared.is_here:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if shared.loop is not loop or shared.process != os.getpid():
             raise RuntimeError(_ELSEWHERE)
         if self._is_closing or shared.is_closing:
             raise RuntimeError("this ThorClient is closed: build a new one")
-        if shared.transport.is_closed:
+        if shared.transport.session.closed:
             raise RuntimeError("the session given to this ThorClient is closed: keep it open")
         if self._runtime is None:
             self._runtime = ClientRuntime(self._settings, shared, shared.transport)

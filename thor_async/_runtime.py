@@ -43,15 +43,6 @@ class SharedResources:
         self.loop = asyncio.get_running_loop()
         self.process = os.getpid()
 
-    @property
-    def is_here(self) -> bool:
-        """Whether they were opened on the running loop, and in this process."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        return self.loop is loop and self.process == os.getpid()
-
 
 class ClientRuntime:
     """What one client has of its own while it is open: pace, poller, retry budgets, dispatchers.

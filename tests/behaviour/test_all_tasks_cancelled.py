@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -34,7 +35,7 @@ MOMENTS = (0.0, 0.01, 0.02, 2.0, 2.02, 2.03, 5.0, 5.01, 6.0)
 class Transport:
     """Answers after 10 ms; the charge runs until it was stopped, or for ever."""
 
-    is_closed = False
+    session = SimpleNamespace(closed=False)
 
     def __init__(self, answer: Answer, *, ends: bool) -> None:
         self.answer = answer

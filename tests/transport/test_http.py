@@ -155,13 +155,13 @@ async def test_connecting_takes_at_most_half_of_the_time(deadlines: Deadlines) -
 
 async def test_an_own_session_is_guarded_and_closed() -> None:
     transport = Transport(None, None, None)
-    session = transport._session
+    session = transport.session
     assert isinstance(session.connector, GuardedConnector)
     assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
     assert not session.trust_env
-    assert not transport.is_closed
+    assert not transport.session.closed
     await transport.close()
-    assert transport.is_closed
+    assert transport.session.closed
 
 
 async def test_a_given_session_is_never_closed() -> None:
@@ -170,7 +170,7 @@ async def test_a_given_session_is_never_closed() -> None:
     await transport.close()
     assert not session.closed
     session.closed = True
-    assert transport.is_closed
+    assert transport.session.closed
 
 
 async def test_through_a_session_that_its_owner_closed_nothing_is_sent(

@@ -42,6 +42,8 @@ class Pace:
         self._time = self._loop.time
         self._max_rate = math.inf if max_rate is None else max_rate
         self._estimator = RateEstimator(retries=retries)
+        self._accepted_at = self._estimator.accepted_at
+        self._is_calm = True
         self._emit = emit
         self._told: float | None = None
         self._next = -math.inf
@@ -95,12 +97,13 @@ class Pace:
 
     def record(self, error: ThorError | None, begun: float, subject: str) -> None:
         """Takes in the answer to a request about the chargebox `subject` that began at `begun`."""
-        if error is None or (error.status is not None and not isinstance(error, TooManyRequests)):
+        if error is None and self._is_calm:
+            self._accepted_at.append(self._time())  # on the way of every stop of most users
+        elif error is None or (error.status is not None and not isinstance(error, TooManyRequests)):
             self._throttled_in_a_row = 0
             estimator = self._estimator
             estimator.record_accepted(self._time(), subject)
-            if estimator.rate is not None or self._told is not None:
-                self._update()
+            self._update()
         elif isinstance(error, TooManyRequests):
             self._record_throttled(error, begun, subject)
 
@@ -128,6 +131,7 @@ class Pace:
     def _update(self) -> None:
         if not self.is_limited:
             self._next = max(self._next, self._time())
+        self._is_calm = self._estimator.is_calm
         self.is_limited = self.rate < math.inf
         if not self.is_limited:
             while wake_first(self._urgent, result=True) or wake_first(self._others, result=True):

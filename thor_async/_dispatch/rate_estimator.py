@@ -51,8 +51,9 @@ class RateEstimator:
     One chargebox may be throttled by a limit of its own. It is known by a second 429, while
     requests about others are accepted. Then what its first one lowered is taken back.
 
-    `rate` is None while no limit is known. `retries` says that throttled requests go again at once,
-    so that the second answer is worth waiting for.
+    `rate` is None while no limit is known; `accepted_at` has the times of the last answers.
+    `retries` says that throttled requests go again at once, so that the second answer is worth
+    waiting for.
     """
 
     MANY = 6
@@ -61,7 +62,7 @@ class RateEstimator:
     def __init__(self, *, retries: bool) -> None:
         self.rate: float | None = None
         self._retries = retries
-        self._times: deque[float] = deque(maxlen=_REMEMBERED)
+        self.accepted_at: deque[float] = deque(maxlen=_REMEMBERED)
         self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._suspects: dict[str, int] = {}
         self._self_limited: dict[str, None] = {}
@@ -69,6 +70,11 @@ class RateEstimator:
         self._undo: tuple[float | None, _Estimate] | None = None
         self._counted = 0
         self._throttled_at = 0.0
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether an answer that was accepted needs only its time, in `accepted_at`."""
+        return self.rate is None and not self._suspects
 
     @property
     def limit(self) -> float | None:
@@ -86,9 +92,9 @@ class RateEstimator:
 
     def record_accepted(self, now: float, subject: str) -> None:
         """Takes in an answer other than 429, to a request about the chargebox `subject`."""
-        self._times.append(now)
-        if self.rate is None and not self._suspects:
-            return  # on the way of every stop of most users
+        self.accepted_at.append(now)
+        if self.is_calm:
+            return
         self._counted += 1
         self._recent.append(False)
         self._self_limited.pop(subject, None)
@@ -104,7 +110,7 @@ class RateEstimator:
         """Takes in a 429 to a request about `subject` that began at `begun`."""
         if self.rate is None:
             # Those that were accepted before it were not counted one by one.
-            recent = [False for at in list(self._times)[-_RECENT:] if at > self._throttled_at]
+            recent = [False for at in list(self.accepted_at)[-_RECENT:] if at > self._throttled_at]
             self._recent.extend(recent)
         is_second = bool(self._suspects) and now - self._throttled_at < _TENTATIVE
         self._throttled_at = now
@@ -201,7 +207,7 @@ class RateEstimator:
             self._estimate = estimate._replace(limit=2 * estimate.limit, at=now, plateau=0.0)
 
     def _accepted_in_last_second(self, now: float) -> int:
-        times = self._times
+        times = self.accepted_at
         while times and times[0] <= now - 1.0:
             times.popleft()
         return len(times)

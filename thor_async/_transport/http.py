@@ -58,16 +58,12 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=proxy,
             )
-        self._session = session
+        self.session = session
         self._timeout = aiohttp.ClientTimeout()
-
-    @property
-    def is_closed(self) -> bool:
-        return self._session.closed
 
     async def close(self) -> None:
         if self._is_owner:
-            await self._session.close()
+            await self.session.close()
 
     async def send(
         self, request: Request, key: str, seconds: float, deadlines: Deadlines
@@ -79,7 +75,7 @@ class Transport:
         exceptions carry the headers of the request, and so the key. Ends early when `deadlines`
         are aborted.
         """
-        if self._session.closed:
+        if self.session.closed:
             return NotSentError("the session was closed by its owner", reason="closed")
         answer: Answer | None = None
         failure: Exception
@@ -94,7 +90,7 @@ class Transport:
                 is_plain_by_proxy = self._has_proxy and request.url.startswith("http:")
                 if is_plain_by_proxy:
                     headers |= self._proxy_headers
-                response = await self._session.request(
+                response = await self.session.request(
                     request.method,
                     request.url,
                     data=request.body,
@@ -131,10 +127,10 @@ class Transport:
         except asyncio.CancelledError as cancelled:
             # An owner who closes a given session cancels the lookup of an address in it.
             task = asyncio.current_task()
-            if not self._session.closed or (task is not None and task.cancelling()):
+            if not self.session.closed or (task is not None and task.cancelling()):
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
-        return answer or translate(failure, self._session.connector)
+        return answer or translate(failure, self.session.connector)
 
 
 class _MaskedValue(str):
