@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -38,7 +39,7 @@ Opened = Callable[[], AbstractAsyncContextManager[Call]]
 class InstantTransport:
     """Replaces the transport of the library, to measure everything except HTTP."""
 
-    is_closed = False
+    session = SimpleNamespace(closed=False)
 
     async def close(self) -> None: ...
 

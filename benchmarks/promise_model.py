@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -377,7 +378,7 @@ class Thor:
 class Transport:
     """The transport of one client. `calls` are its commands, by chargebox and connector."""
 
-    is_closed = False
+    session = SimpleNamespace(closed=False)
 
     def __init__(self, thor: Thor, name: str) -> None:
         self.name = name
