@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 from collections import Counter
@@ -139,6 +140,38 @@ def test_a_paced_command_of_a_batch_is_sent_past_its_timeout() -> None:
     run = account.run(200, max_rate=1.0, timeout=5.0)
     assert run.relayed == 200
     assert run.ends[0] == pytest.approx(199, abs=1)
+
+
+@pytest.mark.parametrize("max_rate", [None, 50.0])
+def test_an_outage_in_a_paced_batch_is_probed_and_holds_no_single_stop(
+    max_rate: float | None,
+) -> None:
+    account = Account(50, 50)
+
+    def reply(command: StopCharge, now: float) -> Answer:
+        is_away = 3 <= now < 60 and command.chargebox != "single"
+        return Answer(500) if is_away else account.reply(command, now)
+
+    thor = FakeTransport(reply, 0.05)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with thor.client(retry=OUTLASTS, max_rate=max_rate) as client:
+            batch = asyncio.ensure_future(client.stop_many(fleet(1000), give_up_after=None))
+            await asyncio.sleep(40)
+            began = loop.time()
+            await client.stop_charge(StopCharge("single", 1, "tag"))
+            assert loop.time() - began < 1
+            outcomes = await batch
+        relayed = sum(outcome.verdict is Verdict.RELAYED for outcome in outcomes)
+        assert relayed >= 900
+        assert loop.time() < 60 + 15 + 1000 / 50 * 1.3
+
+    with thor.installed():
+        virtual_time.run(main)
+    probes = [at for at, command in thor.requests if 10 < at < 60 and command.chargebox != "single"]
+    assert len(probes) >= 3
+    assert max(after - before for before, after in itertools.pairwise(probes)) <= 20
 
 
 def test_a_single_call_waits_for_the_pace_no_longer_than_its_timeout() -> None:

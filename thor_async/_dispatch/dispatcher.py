@@ -132,6 +132,10 @@ class Dispatcher:
         try:
             while self.stop_reason is None and self._loop.time() < until + paced:
                 if self._breaker.is_open and not probe:
+                    if has_turn:
+                        # The probe needs it, and so do single calls.
+                        self.pace.release_turn()
+                        has_turn = False
                     acquired = await self.wait(self._breaker.acquire_probe(), until + paced)
                     if acquired is None:
                         break
