@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from ._models import MASKED, StopCharge
+from ._models import MaskedText, StopCharge
 from ._retry import RetryPolicy
 from ._telemetry.emitter import EventEmitter
 
@@ -30,16 +30,7 @@ _HTTP2 = b"\x02h2"
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
-class MaskedKey(str):
-    """A key that no repr shows, also not one of a dict or a local variable that holds it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(MASKED)
-
-
-ApiKey = MaskedKey | Callable[[], MaskedKey]
+ApiKey = MaskedText | Callable[[], MaskedText]
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -67,7 +58,7 @@ def resolve_key(api_key: GivenKey) -> ApiKey:
     return check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
 
 
-def check_key(key: object) -> MaskedKey:
+def check_key(key: object) -> MaskedText:
     """Returns the key, masked in its repr, if a header can carry it."""
     if key is None or key == "":
         raise ValueError("no API key: pass api_key= or set THOR_API_KEY")
@@ -78,7 +69,7 @@ def check_key(key: object) -> MaskedKey:
             "the API key must be printable ASCII without blanks: "
             "look for a line end or a blank that was copied with it"
         )
-    return MaskedKey(key)
+    return MaskedText(key)
 
 
 def resolve_addresses(

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from ._config import ApiKey, MaskedKey, check_command
+from ._config import ApiKey, check_command
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import (
     IndeterminateError,
@@ -18,7 +18,7 @@ from ._errors import (
     TooManyRequests,
     Verdict,
 )
-from ._models import StopCharge, StopOutcome
+from ._models import MaskedText, StopCharge, StopOutcome
 from ._protocol.http_messages import Answer, Request
 from ._protocol.stop import build_stop_request, parse_stop_answer
 from ._retry import RetryBudget, RetryPolicy, may_pass, retry_loop
@@ -75,8 +75,11 @@ class RetryingRequest(msgspec.Struct, eq=False):
     error: ThorError | None = None
     maybe_applied: bool = False
 
+    def __rich_repr__(self) -> list[tuple[str, int]]:
+        """Shows nothing of what it holds: an id_tag is in the request and in `secrets`."""
+        return [("attempts", self.attempts)]
+
     def __repr__(self) -> str:
-        """Shows nothing of what it holds: an id_tag is in the request."""
         return f"{type(self).__name__}(attempts={self.attempts})"
 
     async def attempt(self) -> bool:
@@ -190,7 +193,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
         """Ends it in the middle: `refusal` is its error if no try was begun."""
         self._record(IndeterminateError("broken off") if self.attempts else refusal)
 
-    def _check_expiry_and_get_key(self) -> MaskedKey | NotSentError:
+    def _check_expiry_and_get_key(self) -> MaskedText | NotSentError:
         """Returns the current key, or the error why no try may begin."""
         if self.expires is not None and self.context.policy.now() > self.expires:
             return NotSentError("its not_after has passed", reason="expired")
@@ -261,7 +264,7 @@ class StopOperation(msgspec.Struct, frozen=True):
             build_stop_request(self.base_url, command),
             parse_stop_answer,
             until=min(now + timeout, dispatcher.until),
-            secrets=(command.id_tag,),
+            secrets=(MaskedText(command.id_tag),),
             subject=command.chargebox,
             expires=None if command.not_after is None else command.not_after.timestamp(),
             reporter=reporter,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import re
 import ssl
@@ -15,7 +16,7 @@ from aiohttp import hdrs
 from aiohttp.http_exceptions import BadHttpMessage
 
 from .._errors import NotSentError, ThorError, UnexpectedResponse
-from .._models import MASKED
+from .._models import MaskedText
 from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request, build_headers
 from .connections import session_parts
 from .deadlines import Deadlines
@@ -137,22 +138,13 @@ class Transport:
         return answer or translate(failure, self._session.connector)
 
 
-class _MaskedValue(str):
-    """The value of a header that no repr shows, also not one of a dict that holds it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(MASKED)
-
-
 def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
     """Returns the address of a proxy without user and password, and the header with them."""
     parts = urlsplit(proxy)
     if parts.username is None and parts.password is None:
         return proxy, {}
     credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    value = _MaskedValue(f"Basic {b64encode(credentials.encode()).decode()}")
+    value = MaskedText(f"Basic {b64encode(credentials.encode()).decode()}")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return address, {hdrs.PROXY_AUTHORIZATION: value}
 
@@ -183,9 +175,10 @@ def _is_clear(coding: str) -> bool:
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
     """Returns the whole body, or None if it has more than `limit` bytes: the rest stays unread."""
-    body = bytearray()
+    # Not bytes, which a repr shows: an answer may echo the request, and so key and tag.
+    body = io.BytesIO()
     while not content.at_eof():
-        if len(body) > limit:
+        if body.tell() > limit:
             return None
-        body += await content.readany()
-    return bytes(body) if len(body) <= limit else None
+        body.write(await content.readany())
+    return body.getvalue() if body.tell() <= limit else None
