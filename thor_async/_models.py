@@ -37,6 +37,10 @@ class MaskedText(str):
         return repr(MASKED)
 
 
+class InvalidKeyError(ValueError):
+    """A key that no header can carry. Its text shows nothing of the key."""
+
+
 class MaskedBytes(bytes):
     """Bytes with a secret in them, likewise."""
 
