@@ -482,6 +482,10 @@ async def test_the_bad_key_of_an_async_function_is_refused(key: Any, message: st
     assert KEY not in shown(caught.value)
 
 
+def test_the_arguments_of_a_key_function_are_in_no_repr() -> None:
+    assert SECRET not in repr(resolve_key(partial(str, SECRET)))
+
+
 async def test_a_cancellation_by_the_key_function_itself_is_a_failure_and_no_cancellation() -> None:
     async def vault() -> str:
         raise asyncio.CancelledError

@@ -11,7 +11,6 @@ import re
 import ssl
 import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -59,7 +58,9 @@ def resolve_key(api_key: GivenKey) -> ApiKey:
     """
     try:
         if callable(api_key):
-            return partial(_ask_for_key, api_key)
+            function = api_key
+            # No partial: its repr would show the arguments of another partial, a vault's token.
+            return lambda: _ask_for_key(function)
         return check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
     finally:
         # Here and below: a traceback with local variables would show it.

@@ -927,7 +927,7 @@ class Stalling(Recorder):
 
 def echo_in_part(request: bytes) -> bytes:
     """Returns the head of an answer of 9,000 bytes, and the first of them: the request."""
-    return answer(500, request + b"-" * 9000)[:-9000]
+    return answer(500, request + b"-" * 9000, f"X-Echo: {KEY} {TAG}")[:-9000]
 
 
 class KeptEvents(sentry_sdk.transport.Transport):

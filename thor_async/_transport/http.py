@@ -95,26 +95,28 @@ class Transport:
                 is_plain_by_proxy = self._has_proxy and request.url.startswith("http:")
                 if is_plain_by_proxy:
                     headers |= self._proxy_headers
-                response = await self._session.request(
-                    request.method,
-                    request.url,
-                    data=request.body,
-                    headers=headers,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    auto_decompress=False,
-                    middlewares=(),
-                    **self._options,
+                held = _Held(
+                    await self._session.request(
+                        request.method,
+                        request.url,
+                        data=request.body,
+                        headers=headers,
+                        timeout=self._timeout,
+                        allow_redirects=False,
+                        raise_for_status=False,
+                        auto_decompress=False,
+                        middlewares=(),
+                        **self._options,
+                    )
                 )
                 try:
-                    if response.version not in _VERSIONS:
+                    if held.response.version not in _VERSIONS:
                         return UnexpectedResponse("an HTTP version that was not asked for")
-                    answer = _head(response)
+                    answer = _head(held.response)
                     if answer.status == 407 and is_plain_by_proxy:
                         return NotSentError(refused_by_proxy(407), reason="proxy", status=407)
                     limit = request.limit if answer.status == 200 else ANSWER_LIMIT
-                    content = response.content
+                    content = held.response.content
                     if content.is_eof():
                         # It came with the head, as nearly always.
                         body = content.read_nowait()
@@ -124,8 +126,8 @@ class Transport:
                     return answer
                 finally:
                     # At the end of the body aiohttp has released it, unless it is a 101.
-                    if not response.closed:
-                        response.close()
+                    if not held.response.closed:
+                        held.response.close()
         except Exception as error:
             # Of any type: the connector, the resolver or a hook may be somebody else's.
             failure = error
@@ -136,6 +138,15 @@ class Transport:
                 raise
             failure = aiohttp.ClientConnectionError(*cancelled.args)
         return answer or translate(failure, self._session.connector)
+
+
+class _Held:
+    """Holds a response. The repr of one shows its headers, which may echo the request."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
 
 
 def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
