@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
 import ssl
 import sys
+import traceback
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import KEY, shown
-from thor_async import RetryPolicy, ThorClient
+from thor_async import RetryPolicy, StopCharge, ThorClient
 from thor_async._config import (
     READ_ADDRESS,
     STOP_ADDRESS,
@@ -448,3 +452,74 @@ def test_a_context_for_servers_offers_nothing() -> None:
     context.verify_mode = ssl.CERT_REQUIRED
     context.check_hostname = True
     assert check_ssl(context) is context
+
+
+async def test_a_key_function_may_be_async_or_return_something_to_await() -> None:
+    async def vault() -> str:
+        await asyncio.sleep(0)
+        return KEY
+
+    for source in (vault, partial(vault), lambda: asyncio.ensure_future(vault())):
+        ask = resolve_key(source)
+        assert callable(ask)
+        found = ask()
+        assert inspect.isawaitable(found)
+        assert repr([await found]) == "['***']"
+
+
+@pytest.mark.parametrize(("key", "message"), BAD_KEYS)
+async def test_the_bad_key_of_an_async_function_is_refused(key: Any, message: str) -> None:
+    async def vault() -> Any:
+        return key
+
+    ask = resolve_key(vault)
+    assert callable(ask)
+    found = ask()
+    assert inspect.isawaitable(found)
+    with pytest.raises(ValueError, match="API key") as caught:
+        await found
+    assert str(caught.value) == message
+    assert KEY not in shown(caught.value)
+
+
+def test_the_arguments_of_a_key_function_are_in_no_repr() -> None:
+    assert SECRET not in repr(resolve_key(partial(str, SECRET)))
+
+
+async def test_a_cancellation_by_the_key_function_itself_is_a_failure_and_no_cancellation() -> None:
+    async def vault() -> str:
+        raise asyncio.CancelledError
+
+    ask = resolve_key(vault)
+    assert callable(ask)
+    found = ask()
+    assert inspect.isawaitable(found)
+    with pytest.raises(RuntimeError, match="was cancelled, and not by the call"):
+        await found
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("key", [f"{KEY}\n", KEY.encode(), [KEY]])
+async def test_no_local_variable_shows_a_key_that_is_refused(key: Any, is_async: bool) -> None:
+    kept = [key] * 3
+
+    async def task() -> Any:
+        return kept.pop()
+
+    def take() -> Any:
+        return asyncio.ensure_future(task()) if is_async else kept.pop()
+
+    async with ThorClient(take, base_url="http://127.0.0.1:1") as thor:
+        with pytest.raises(ValueError, match="API key") as late:
+            await thor.stop_charge(StopCharge("A", 1, "tag"))
+    refused: list[ValueError] = [late.value]
+    for build in (ThorClient, lambda key: ThorClient("k").with_options(api_key=key)):
+        with pytest.raises(ValueError, match="API key") as early:
+            build(kept.pop())
+        refused.append(early.value)
+    for error in refused:
+        traces = traceback.TracebackException.from_exception(error, capture_locals=True)
+        # Without the frames of this test, the caller.
+        ours = [frame for frame in traces.stack if "test_config" not in frame.filename]
+        assert ours
+        assert not any(KEY in value for frame in ours for value in (frame.locals or {}).values())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,11 +30,14 @@ from thor_async import (
     PaceRestored,
     RetryPolicy,
     RetryScheduled,
+    ServerError,
     StopCharge,
     StopOutcome,
     ThorClient,
     ThorError,
 )
+from thor_async._config import check_key
+from thor_async._events import describe_cause, describe_failure
 from thor_async._protocol.http_messages import Answer
 from thor_async.emulator import ThorEmulator
 
@@ -199,12 +204,14 @@ async def test_a_call_cancelled_before_it_was_sent_had_no_attempt(command: StopC
     }
 
 
-async def test_a_key_function_that_fails_shows_only_its_class(
+async def test_a_key_function_that_fails_shows_its_class_and_place_and_not_its_text(
     command: StopCharge,
 ) -> None:
     def vault() -> str:
         raise LookupError(KEY)
 
+    line = vault.__code__.co_firstlineno + 1
+    why = f"the api_key function raised LookupError at test_events.py:{line}"
     events: list[Event] = []
     async with ThorClient(vault, base_url="http://127.0.0.1:1", on_event=events.append) as thor:
         with pytest.raises(LookupError):
@@ -213,9 +220,10 @@ async def test_a_key_function_that_fails_shows_only_its_class(
     assert kinds(events) == [CallStarted, CallFinished, CallStarted, BatchAbandoned, CallFinished]
     assert facts(events[1], "verdict", "message") == {
         "verdict": "not_sent",
-        "message": "broken off by LookupError",
+        "message": f"broken off because {why}",
     }
-    assert events[3] == BatchAbandoned("LookupError")
+    assert events[3] == BatchAbandoned(why)
+    assert facts(events[4], "message") == {"message": f"the batch gave up: {why}"}
     assert KEY not in repr(events)
 
 
@@ -355,3 +363,49 @@ async def test_a_pin_that_finds_nothing_is_not_sent(
         "attempts": 0,
         "elapsed": outcome.elapsed,
     }
+
+
+def raised_by(function: Callable[[], object]) -> Exception:
+    try:
+        function()
+    except Exception as failure:
+        return failure
+    raise AssertionError
+
+
+def decode_nonsense() -> object:
+    return json.loads("no JSON")
+
+
+@pytest.mark.parametrize(
+    ("function", "described"),
+    [
+        # In the library that the user's function calls it would help nobody.
+        (decode_nonsense, "JSONDecodeError at test_events.py:{}"),
+        (partial(int, KEY), "ValueError at test_events.py:"),
+        (lambda: check_key(f"{KEY} "), "the API key must be printable ASCII without blanks: look"),
+    ],
+)
+def test_a_failure_is_described_by_class_and_place(function: Any, described: str) -> None:
+    failure = raised_by(function)
+    line = decode_nonsense.__code__.co_firstlineno + 1
+    for text in (describe_failure(failure), describe_cause(failure)):
+        assert text is not None
+        assert text.startswith(described.format(line))
+        assert KEY not in text
+        assert "no JSON" not in text
+    assert describe_failure(failure, "it").startswith(("it raised ", "it failed: the API key"))
+
+
+def test_a_failure_without_a_frame_of_the_user_has_the_place_in_the_library() -> None:
+    failure = raised_by(partial(json.loads, "no JSON"))
+    assert failure.__traceback__ is not None
+    failure.__traceback__ = failure.__traceback__.tb_next
+    assert describe_failure(failure).startswith("JSONDecodeError at decoder.py:")
+
+
+def test_a_failure_that_was_never_raised_has_no_place() -> None:
+    assert describe_cause(OSError("secret")) == "OSError"
+    assert describe_failure(asyncio.CancelledError()) == "CancelledError"
+    assert describe_cause(ServerError("as Thor said")) == "as Thor said"
+    assert describe_cause(None) is None

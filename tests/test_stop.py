@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from rich.pretty import pretty_repr
 
 from tests import virtual_time
 from tests.conftest import KEY, TAG, Rests
@@ -25,8 +26,9 @@ from thor_async._config import ApiKey, check_key, resolve_key
 from thor_async._dispatch.dispatcher import Dispatcher
 from thor_async._dispatch.limiter import PriorityLimiter
 from thor_async._protocol.http_messages import Answer
+from thor_async._protocol.stop import build_stop_request, parse_stop_answer
 from thor_async._retry import RetryBudget
-from thor_async._stop import RequestContext, StopOperation
+from thor_async._stop import RequestContext, RetryingRequest, StopOperation
 from thor_async._telemetry.emitter import EventEmitter
 
 
@@ -184,3 +186,22 @@ async def test_no_repr_of_its_parts_shows_key_or_tag(command: StopCharge) -> Non
     stops = make_stop_operation(FakeTransport(lambda *_: OK), RetryPolicy())
     assert KEY not in repr(stops)
     assert TAG not in repr(stops)
+
+
+async def test_no_repr_of_a_request_shows_the_tag_also_where_rich_looks_into_it(
+    command: StopCharge,
+) -> None:
+    stops = make_stop_operation(FakeTransport(lambda *_: OK), RetryPolicy())
+    dispatcher = Dispatcher(PriorityLimiter(1))
+    request = RetryingRequest(
+        stops.context,
+        dispatcher,
+        build_stop_request(stops.base_url, command),
+        parse_stop_answer,
+        until=1.0,
+        secrets=(command.id_tag,),
+    )
+    for text in (repr(request), pretty_repr(request)):
+        assert TAG not in text
+        assert "attempts=0" in text
+    dispatcher.close()

@@ -41,7 +41,9 @@ class ThorClient:
     Build it anywhere, also outside a loop; use it within `async with`, for any number of calls at
     once, on one loop and in one process. All durations are seconds.
 
-    - `api_key`: a str, or a callable that returns the current one; None reads `THOR_API_KEY`.
+    - `api_key`: a str, or a callable, plain or async, that returns the current one; None reads
+      `THOR_API_KEY`. A callable is asked before each try, so it should keep the key for a while. An
+      async one is awaited in the time of the call, and holds up no other stop.
     - `base_url`: the address for stops; None reads `THOR_BASE_URL`, else Thor's documented one is
       used. `read_url`: the address for lists; a given `base_url` alone serves both.
     - `retry`: see `RetryPolicy`. `timeout` bounds a call with its waits and retries,
@@ -61,7 +63,7 @@ class ThorClient:
       small pool starve until their time to connect is over. A log line warns of that.
     - `on_event`: a plain function, or a sequence of them, called with each `Event` at once and in
       the task of its stop, so it must be quick. The first exception of each is logged, and none is
-      raised.
+      raised. The first KeyboardInterrupt or SystemExit ends the program, and costs no outcome.
 
     Raises ValueError, which never shows the key, for settings that cannot work.
     """
@@ -83,8 +85,11 @@ class ThorClient:
         allow_http: bool = False,
         on_event: OnEvent = None,
     ) -> None:
-        # First, so that no traceback with local variables shows it.
-        api_key = _config.resolve_key(api_key)
+        try:
+            key = _config.resolve_key(api_key)
+        finally:
+            # A traceback with local variables would show it.
+            del api_key
         _check_session(session)
         if session is not None and (ssl is not None or proxy is not None):
             raise ValueError("ssl and proxy are the session's: set them where you build it")
@@ -92,7 +97,7 @@ class ThorClient:
             base_url, read_url, allow_http=allow_http, has_proxy=proxy is not None
         )
         settings = ClientConfig(
-            key=api_key,
+            key=key,
             base_url=stop_at,
             read_url=read_at,
             policy=_config.check_retry(retry),
@@ -150,8 +155,12 @@ class ThorClient:
         """
         settings = self._settings
         given: dict[str, object] = {}
-        if api_key is not None:
-            given["key"] = _config.resolve_key(api_key)
+        try:
+            if api_key is not None:
+                given["key"] = _config.resolve_key(api_key)
+        finally:
+            # A traceback with local variables would show it.
+            del api_key
         if timeout is not None:
             given["timeout"] = _config.check_seconds("timeout", timeout)
         if attempt_timeout is not None:

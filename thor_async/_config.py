@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import inspect
 import ipaddress
 import os
 import re
 import ssl
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from ._models import MASKED, StopCharge
+from ._models import InvalidKeyError, MaskedText, StopCharge
 from ._retry import RetryPolicy
 from ._telemetry.emitter import EventEmitter
 
 STOP_ADDRESS = "https://dev.api.thor.tools/latest/integration"
 READ_ADDRESS = "https://api.thor.tools/latest/integration"
 
-GivenKey = str | Callable[[], str] | None
+KeyFunction = Callable[[], str | Awaitable[str]]
+GivenKey = str | KeyFunction | None
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
@@ -30,16 +33,8 @@ _HTTP2 = b"\x02h2"
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
-class MaskedKey(str):
-    """A key that no repr shows, also not one of a dict or a local variable that holds it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return repr(MASKED)
-
-
-ApiKey = MaskedKey | Callable[[], MaskedKey]
+ApiKey = MaskedText | Callable[[], MaskedText | Awaitable[MaskedText]]
+"""The key, or a function that returns the current one or something to await for it."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True):
@@ -58,27 +53,56 @@ class ClientConfig(msgspec.Struct, frozen=True):
 def resolve_key(api_key: GivenKey) -> ApiKey:
     """Returns the checked key, or a function that returns it.
 
-    A string, or `THOR_API_KEY`, is checked now; the result of a callable is checked each time it is
-    used. Raises ValueError, which never shows the key.
+    A string, or `THOR_API_KEY`, is checked now; the result of a callable, plain or async, is
+    checked each time it is used. Raises ValueError, which never shows the key.
     """
-    if callable(api_key):
-        source = api_key
-        return lambda: check_key(source())
-    return check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
+    try:
+        if callable(api_key):
+            function = api_key
+            # No partial: its repr would show the arguments of another partial, a vault's token.
+            return lambda: _ask_for_key(function)
+        return check_key(os.environ.get("THOR_API_KEY") if api_key is None else api_key)
+    finally:
+        # Here and below: a traceback with local variables would show it.
+        del api_key
 
 
-def check_key(key: object) -> MaskedKey:
+def _ask_for_key(function: KeyFunction) -> MaskedText | Awaitable[MaskedText]:
+    found = function()
+    try:
+        return _await_key(found) if inspect.isawaitable(found) else check_key(found)
+    finally:
+        del found
+
+
+async def _await_key(found: Awaitable[object]) -> MaskedText:
+    try:
+        return check_key(await found)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+    finally:
+        # The repr of a future shows its result.
+        del found
+    raise RuntimeError("the api_key function was cancelled, and not by the call")
+
+
+def check_key(key: object) -> MaskedText:
     """Returns the key, masked in its repr, if a header can carry it."""
+    if type(key) is str and _KEY.fullmatch(key):
+        return MaskedText(key)
     if key is None or key == "":
-        raise ValueError("no API key: pass api_key= or set THOR_API_KEY")
-    if type(key) is not str:
-        raise ValueError(f"the API key must be a str, not a {type(key).__name__}")
-    if not _KEY.fullmatch(key):
-        raise ValueError(
+        fault = "no API key: pass api_key= or set THOR_API_KEY"
+    elif type(key) is not str:
+        fault = f"the API key must be a str, not a {type(key).__name__}"
+    else:
+        fault = (
             "the API key must be printable ASCII without blanks: "
             "look for a line end or a blank that was copied with it"
         )
-    return MaskedKey(key)
+    del key
+    raise InvalidKeyError(fault)
 
 
 def resolve_addresses(

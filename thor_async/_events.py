@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import Any
 
 import msgspec
 
 from ._errors import ThorError, Verdict
-from ._models import NextStep
+from ._models import InvalidKeyError, NextStep
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class _OfCall(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -127,8 +131,29 @@ Event = (
 
 
 def describe_cause(cause: Exception | None) -> str | None:
-    """Describes a cause without secrets: the text of a `ThorError`, else only a class name."""
-    if isinstance(cause, ThorError):
-        return cause.message
+    """Describes a cause without secrets: the text of our own errors, else class and place."""
+    return None if cause is None else describe_failure(cause)
+
+
+def describe_failure(failure: BaseException, what: str | None = None) -> str:
+    """Describes as `describe_cause` what was raised, by `what` where that is known."""
+    if isinstance(failure, ThorError | InvalidKeyError):
+        text = failure.message if isinstance(failure, ThorError) else str(failure)
+        return text if what is None else f"{what} failed: {text}"
     # Its text may hold a secret, for example when a vault repeats what was asked for.
-    return None if cause is None else type(cause).__name__
+    name = type(failure).__name__
+    place = _find_place(failure) if isinstance(failure, Exception) else None
+    described = name if place is None else f"{name} at {place}"
+    return described if what is None else f"{what} raised {described}"
+
+
+def _find_place(failure: BaseException) -> str | None:
+    """Returns file and line of the innermost frame that is the user's, else of a library's."""
+    place, is_users = None, False
+    for frame, line in traceback.walk_tb(failure.__traceback__):
+        file = frame.f_code.co_filename.replace("\\", "/")
+        top = str(frame.f_globals.get("__name__")).partition(".")[0]
+        is_library = top in sys.stdlib_module_names or "/site-packages/" in file
+        if top != _PACKAGE and not (is_users and is_library):
+            place, is_users = f"{file.rpartition('/')[2]}:{line}", not is_library
+    return place

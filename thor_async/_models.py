@@ -25,6 +25,31 @@ LARGEST = 2**63 - 1
 _BREAKS_A_LINE = {"Cc", "Zl", "Zp"}
 
 
+class MaskedText(str):
+    """A secret that no repr shows, also not that of a dict or of a frame's local variables.
+
+    Loggers and error trackers print these by repr, in this package's frames and in aiohttp's.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASKED)
+
+
+class InvalidKeyError(ValueError):
+    """A key that no header can carry. Its text shows nothing of the key."""
+
+
+class MaskedBytes(bytes):
+    """Bytes with a secret in them, likewise."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(MASKED)
+
+
 class _Charge(msgspec.Struct, frozen=True):
     chargebox: str
     connector: int

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from ._config import ApiKey, MaskedKey, check_command
+from ._config import ApiKey, check_command
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import (
     IndeterminateError,
@@ -18,7 +18,7 @@ from ._errors import (
     TooManyRequests,
     Verdict,
 )
-from ._models import StopCharge, StopOutcome
+from ._models import MaskedText, StopCharge, StopOutcome
 from ._protocol.http_messages import Answer, Request
 from ._protocol.stop import build_stop_request, parse_stop_answer
 from ._retry import RetryBudget, RetryPolicy, may_pass, retry_loop
@@ -75,13 +75,21 @@ class RetryingRequest(msgspec.Struct, eq=False):
     error: ThorError | None = None
     maybe_applied: bool = False
 
+    def __rich_repr__(self) -> list[tuple[str, int]]:
+        """Shows nothing of what it holds: an id_tag is in the request and in `secrets`."""
+        return [("attempts", self.attempts)]
+
     def __repr__(self) -> str:
-        """Shows nothing of what it holds: an id_tag is in the request."""
         return f"{type(self).__name__}(attempts={self.attempts})"
 
     async def attempt(self) -> bool:
         """Makes one try. Returns False when the policy must not look at its error."""
         dispatcher, context, reporter = self.dispatcher, self.context, self.reporter
+        key: MaskedText | NotSentError
+        if isinstance(context.key, str):
+            key = context.key
+        elif isinstance(key := await self._ask_for_key(context.key), NotSentError):
+            return self._record(key)
         probe = 0
         if not dispatcher.try_acquire(self.until):
             permit = await dispatcher.acquire(self.until)
@@ -93,13 +101,8 @@ class RetryingRequest(msgspec.Struct, eq=False):
         begun = dispatcher.time()
         self.left = self.until - begun
         try:
-            key = (
-                context.key
-                if isinstance(context.key, str) and self.expires is None
-                else self._check_expiry_and_get_key()
-            )
-            if isinstance(key, NotSentError):
-                error = key
+            if self.expires is not None and context.policy.now() > self.expires:
+                error = NotSentError("its not_after has passed", reason="expired")
             else:
                 self.attempts += 1
                 if reporter is not None and reporter.emits_all:
@@ -193,20 +196,33 @@ class RetryingRequest(msgspec.Struct, eq=False):
         """Ends it in the middle: `refusal` is its error if no try was begun."""
         self._record(IndeterminateError("broken off") if self.attempts else refusal)
 
-    def _check_expiry_and_get_key(self) -> MaskedKey | NotSentError:
-        """Returns the current key, or the error why no try may begin."""
-        if self.expires is not None and self.context.policy.now() > self.expires:
-            return NotSentError("its not_after has passed", reason="expired")
-        key = self.context.key
-        if isinstance(key, str):
-            return key
+    async def _ask_for_key(
+        self, function: Callable[[], MaskedText | Awaitable[MaskedText]]
+    ) -> MaskedText | NotSentError:
+        """Returns the current key, or the error why no try may begin.
+
+        It is asked for before the permit: a slow vault then holds up no stop of another client.
+        """
+        dispatcher = self.dispatcher
+        if dispatcher.stop_reason is not None:
+            return dispatcher.refusal()
         try:
-            return key()
+            found = function()
+            if isinstance(found, str):
+                return found
+            key = await dispatcher.wait_unpermitted(found, self.until)
         except Exception as failure:
+            refusal = dispatcher.record_local_failure(failure, "the api_key function")
             if self.attempts == 0 and self.raises:
+                self._record(refusal)
                 raise
             # Tries before this one, and other commands of a batch, still need their outcomes.
-            return self.dispatcher.record_local_failure(failure)
+            return refusal
+        if key is not None:
+            return key
+        if dispatcher.stop_reason is not None:
+            return dispatcher.refusal()
+        return NotSentError("the api_key function did not return in time", reason="timeout")
 
     def _record(self, error: ThorError | None) -> bool:
         """Takes in how a try ended; False when it was not sent, and the error before it stands."""
@@ -264,7 +280,7 @@ class StopOperation(msgspec.Struct, frozen=True):
             build_stop_request(self.base_url, command),
             parse_stop_answer,
             until=min(now + timeout, dispatcher.until),
-            secrets=(command.id_tag,),
+            secrets=(MaskedText(command.id_tag),),
             subject=command.chargebox,
             expires=None if command.not_after is None else command.not_after.timestamp(),
             reporter=reporter,

@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import io
 import logging
 import pickle
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import loguru
 import msgspec
 import pytest
+import rich.console
+import rich.traceback
+import sentry_sdk
+import sentry_sdk.transport
 import trustme
 import yarl
+from sentry_sdk.utils import event_from_exception
 
-from tests.conftest import KEY, TAG, shown
+from tests.conftest import KEY, TAG, shown, wait_until
 from tests.fake_transport import fleet
 from thor_async import (
     ConnectionLost,
@@ -882,3 +890,178 @@ async def test_no_log_has_a_secret_even_when_everything_is_logged(
         line = logging.Formatter().format(record)
         assert KEY not in line
         assert TAG not in line
+
+
+# local variables
+
+
+RUNNING = {"id": 52, "chargebox": "EaJ7cU9NJ3YkTNgy", "connector": 2, "id_tag": TAG}
+LISTED = answer(200, msgspec.json.encode({"count": 1, "items": [RUNNING]}))
+
+
+class Stalling(Recorder):
+    """Begins its answer to one method as given, and ends it only when it is left."""
+
+    def __init__(self, method: str, begin: Callable[[bytes], bytes]) -> None:
+        super().__init__(LISTED)
+        self._method = method.encode()
+        self._begin = begin
+        self._is_left = asyncio.Event()
+
+    def is_reached(self) -> bool:
+        return any(request.startswith(self._method) for request in self.requests)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._is_left.set()
+        await super().__aexit__(*exc_info)
+
+    async def answer(
+        self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if not request.startswith(self._method):
+            writer.write(LISTED)
+            return
+        writer.write(self._begin(request))
+        await self._is_left.wait()
+
+
+def echo_in_part(request: bytes) -> bytes:
+    """Returns the head of an answer of 9,000 bytes, and the first of them: the request."""
+    return answer(500, request + b"-" * 9000, f"X-Echo: {KEY} {TAG}")[:-9000]
+
+
+class KeptEvents(sentry_sdk.transport.Transport):
+    """Keeps what a real transport would send to Sentry."""
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self.events: list[Any] = []
+
+    def capture_envelope(self, envelope: sentry_sdk.envelope.Envelope) -> None:
+        self.events += [item.payload.json for item in envelope.items]
+
+
+def printed_by_sentry(error: BaseException) -> str:
+    kept = KeptEvents()
+    options: Any = {"transport": kept, "default_integrations": False}
+    with sentry_sdk.Client("http://public@127.0.0.1:9/1", **options) as client:
+        client.capture_event(*event_from_exception(error, client.options))
+    (event,) = kept.events
+    return msgspec.json.encode(event).decode()
+
+
+def printed_by_loguru(error: BaseException) -> str:
+    lines = io.StringIO()
+    loguru.logger.remove()
+    handler = loguru.logger.add(lines)
+    loguru.logger.opt(exception=error).error("a stop failed")
+    loguru.logger.remove(handler)
+    return lines.getvalue()
+
+
+def printed_by_rich(error: BaseException) -> str:
+    lines = io.StringIO()
+    shows_all: Any = {"show_locals": True, "locals_max_length": 99, "locals_max_string": 9999}
+    found = rich.traceback.Traceback.from_exception(
+        type(error), error, error.__traceback__, **shows_all
+    )
+    rich.console.Console(file=lines, width=9999).print(found)
+    return lines.getvalue()
+
+
+def check_no_local_shows_a_secret(error: BaseException) -> None:
+    """Checks the local variables of all frames, as trackers of errors and loggers print them."""
+    by_stdlib = traceback.TracebackException.from_exception(error, capture_locals=True)
+    texts = {
+        "stdlib": "".join(by_stdlib.format()),
+        "rich": printed_by_rich(error),
+        "loguru": printed_by_loguru(error),
+        "sentry": printed_by_sentry(error),
+    }
+    for name, text in texts.items():
+        assert "Error" in text, name
+        assert KEY not in text, name
+        assert TAG not in text, name
+
+
+Call = Callable[[ThorClient, StopCharge], Awaitable[object]]
+
+
+async def read_stream(thor: ThorClient, command: StopCharge) -> None:
+    async with thor.stop_stream([command]) as stream:
+        async for _ in stream:
+            pass
+
+
+CALLS: dict[str, Call] = {
+    "stop": lambda thor, command: thor.stop_charge(command),
+    "pinned": lambda thor, command: thor.stop_charge(command, pin=True),
+    "many": lambda thor, command: thor.stop_many([command] * 3),
+    "stream": read_stream,
+    "confirm": lambda thor, command: thor.stop_and_confirm(command),
+    "ensure": lambda thor, command: thor.ensure_stopped(command),
+    "list": lambda thor, _: thor.running_charges(),
+    "look": lambda thor, command: thor.stop_charge(command, pin=True),
+}
+
+
+LOOKS = ("list", "look")
+"""These are ended while they wait for a list, the others while they wait for their stop."""
+
+
+async def end_by_timeout(call: Awaitable[object], begun: Callable[[], object]) -> None:
+    async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as group:
+        group.create_task(expire_when(begun, limit))
+        await call
+
+
+async def expire_when(begun: Callable[[], object], limit: asyncio.Timeout) -> None:
+    await wait_until(begun)
+    await asyncio.sleep(0.02)  # what was sent of an answer has arrived
+    limit.reschedule(asyncio.get_running_loop().time())
+
+
+async def end_by_wait_for(call: Awaitable[object], begun: Callable[[], object]) -> None:
+    await asyncio.wait_for(call, 0.2)
+
+
+async def end_by_group(call: Awaitable[object], begun: Callable[[], object]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail_when(begun))
+        await call
+
+
+async def fail_when(begun: Callable[[], object]) -> None:
+    await wait_until(begun)
+    raise LookupError("Error of another task")
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own", "given"])
+@pytest.mark.parametrize("begin", [lambda _: b"", echo_in_part], ids=["silent", "echo"])
+@pytest.mark.parametrize(
+    ("call", "end"),
+    [("stop", end_by_wait_for), ("stop", end_by_group), *((n, end_by_timeout) for n in CALLS)],
+)
+async def test_no_local_variable_of_a_call_that_is_ended_shows_key_or_tag(
+    call: str, end: Any, begin: Any, given: bool
+) -> None:
+    is_pinned = call in ("pinned", "look", "ensure")
+    command = StopCharge("EaJ7cU9NJ3YkTNgy", 2, TAG, None if is_pinned else 52)
+    async with (
+        Stalling("GET" if call in LOOKS else "POST", begin) as origin,
+        aiohttp.ClientSession() as session,
+        thor_at(origin.url, session=session if given else None) as thor,
+    ):
+        with pytest.raises((TimeoutError, ExceptionGroup)) as ended:
+            await end(CALLS[call](thor, command), origin.is_reached)
+        check_no_local_shows_a_secret(ended.value)
+
+
+@pytest.mark.parametrize("call", ["stop", "confirm"])
+async def test_no_local_variable_of_an_error_of_thor_shows_key_or_tag(
+    call: str, command: StopCharge
+) -> None:
+    async with Recorder(echo_as(403, "text")) as origin, thor_at(origin.url) as thor:
+        with pytest.raises(ThorError) as refused:
+            await CALLS[call](thor, command)
+        check_no_local_shows_a_secret(refused.value)

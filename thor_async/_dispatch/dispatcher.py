@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from .._errors import NotSentError, ThorError, TooManyRequests
-from .._events import BatchAbandoned, BatchPaused, BatchResumed, Event, describe_cause
+from .._events import (
+    BatchAbandoned,
+    BatchPaused,
+    BatchResumed,
+    Event,
+    describe_cause,
+    describe_failure,
+)
 from .._transport.deadlines import Deadlines
 from .breaker import CircuitBreaker
 from .limiter import PriorityLimiter, Waiters, wake_first
@@ -69,6 +76,7 @@ class Dispatcher:
         self.until = math.inf
         self.stop_reason: str | None = None
         self.cause: Exception | None = None
+        self._why: str | None = None
         self.is_aborted = False
         self.in_flight = 0
         self._idle_waiters: Waiters = deque()
@@ -81,10 +89,14 @@ class Dispatcher:
         self.until = self._loop.time() + seconds
         self._end_timer = self._loop.call_at(self.until, self.stop, "timeout")
 
-    def stop(self, reason: str, cause: Exception | None = None) -> None:
-        """Sends nothing more, for this `reason` of a `NotSentError`. What is in flight finishes."""
+    def stop(self, reason: str, cause: Exception | None = None, why: str | None = None) -> None:
+        """Sends nothing more, for this `reason` of a `NotSentError`. What is in flight finishes.
+
+        `why` describes the `cause`, where more is known of it than it tells itself.
+        """
         if self.stop_reason is None:
             self.stop_reason, self.cause = reason, cause
+            self._why = why or describe_cause(cause)
             self._breaker.disable()
             self._expire(self._waits)
             self.on_stop()
@@ -104,7 +116,7 @@ class Dispatcher:
     def refusal(self) -> NotSentError:
         """Returns why a command may not be sent any more."""
         reason = self.stop_reason or "timeout"
-        why = f": {describe_cause(self.cause)}" if self.cause is not None else ""
+        why = f": {self._why}" if self._why is not None else ""
         cause = self.cause if isinstance(self.cause, ThorError) else None
         error = NotSentError(f"{_REFUSALS[reason]}{why}", reason=reason, cause=cause)
         error.__cause__ = self.cause
@@ -219,15 +231,19 @@ class Dispatcher:
         if self.is_batch and self.stop_reason is None and attempts and not error.answered:
             self._breaker.record_failure(error)
 
-    def record_local_failure(self, failure: BaseException) -> NotSentError:
+    def record_local_failure(self, failure: BaseException, what: str | None = None) -> NotSentError:
         """Takes in a failure on our own side, and returns the error of the request that met it.
 
-        A batch gives up, because the rest of it would fail alike.
+        `what` is the user's function that failed, where it is known. A batch gives up, because the
+        rest of it would fail alike.
         """
         if not self.is_batch:
-            return NotSentError(f"broken off by {type(failure).__name__}", reason="closed")
+            by = "by" if what is None else "because"
+            return NotSentError(
+                f"broken off {by} {describe_failure(failure, what)}", reason="closed"
+            )
         if isinstance(failure, Exception):
-            self._give_up(failure)
+            self._give_up(failure, describe_failure(failure, what))
         else:
             self.stop("closed")
         return self.refusal()
@@ -285,10 +301,10 @@ class Dispatcher:
             await self.wait(self._breaker.wait_until_pull_allowed())
         return self.stop_reason is None
 
-    def _give_up(self, cause: Exception | None) -> None:
+    def _give_up(self, cause: Exception | None, why: str | None = None) -> None:
         if self.stop_reason is None:
-            self.stop("gave_up", cause)
-            self._emit(BatchAbandoned(describe_cause(cause)))
+            self.stop("gave_up", cause, why)
+            self._emit(BatchAbandoned(self._why))
 
     def _expire(self, timeouts: Iterable[asyncio.Timeout]) -> None:
         for timeout in tuple(timeouts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 ANSWER_LIMIT = 65_536
@@ -16,8 +18,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None
     limit: int
 
-    def __repr__(self) -> str:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Leaves out the body, which contains an id_tag."""
+        return [("method", self.method), ("url", self.url)]
+
+    def __repr__(self) -> str:
         return f"Request({self.method} {self.url})"
 
 
@@ -37,3 +42,10 @@ class Answer(msgspec.Struct):
     body: bytes | None = None
     content_type: str = ""
     retry_after: str | None = None
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Leaves out all text, because the server may echo a key or an id_tag in it."""
+        return [("status", self.status)]
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status})"

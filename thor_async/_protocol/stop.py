@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from .._errors import ThorError, UnexpectedResponse
-from .._models import StopCharge
+from .._models import MaskedBytes, StopCharge
 from .error_responses import parse_error_answer
 from .http_messages import ANSWER_LIMIT, Answer, Request
 
@@ -25,8 +25,12 @@ _encoder = msgspec.json.Encoder()
 
 def build_stop_request(base_url: str, command: StopCharge) -> Request:
     """Builds the request: JSON of four fields, without `transaction` when it is None."""
-    body = _StopBody(command.chargebox, command.connector, command.id_tag, command.transaction)
-    return Request("POST", f"{base_url}/charges/stop", _encoder.encode(body), ANSWER_LIMIT)
+    body = MaskedBytes(
+        _encoder.encode(
+            _StopBody(command.chargebox, command.connector, command.id_tag, command.transaction)
+        )
+    )
+    return Request("POST", f"{base_url}/charges/stop", body, ANSWER_LIMIT)
 
 
 def parse_stop_answer(answer: Answer, secrets: tuple[str, ...], now: float) -> ThorError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import re
 import ssl
@@ -15,7 +16,7 @@ from aiohttp import hdrs
 from aiohttp.http_exceptions import BadHttpMessage
 
 from .._errors import NotSentError, ThorError, UnexpectedResponse
-from .._models import MASKED
+from .._models import MaskedText
 from .._protocol.http_messages import ANSWER_LIMIT, Answer, Request, build_headers
 from .connections import session_parts
 from .deadlines import Deadlines
@@ -90,26 +91,28 @@ class Transport:
                 is_plain_by_proxy = self._has_proxy and request.url.startswith("http:")
                 if is_plain_by_proxy:
                     headers |= self._proxy_headers
-                response = await self.session.request(
-                    request.method,
-                    request.url,
-                    data=request.body,
-                    headers=headers,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    auto_decompress=False,
-                    middlewares=(),
-                    **self._options,
+                held = _Held(
+                    await self.session.request(
+                        request.method,
+                        request.url,
+                        data=request.body,
+                        headers=headers,
+                        timeout=self._timeout,
+                        allow_redirects=False,
+                        raise_for_status=False,
+                        auto_decompress=False,
+                        middlewares=(),
+                        **self._options,
+                    )
                 )
                 try:
-                    if response.version not in _VERSIONS:
+                    if held.response.version not in _VERSIONS:
                         return UnexpectedResponse("an HTTP version that was not asked for")
-                    answer = _head(response)
+                    answer = _head(held.response)
                     if answer.status == 407 and is_plain_by_proxy:
                         return NotSentError(refused_by_proxy(407), reason="proxy", status=407)
                     limit = request.limit if answer.status == 200 else ANSWER_LIMIT
-                    content = response.content
+                    content = held.response.content
                     if content.is_eof():
                         # It came with the head, as nearly always.
                         body = content.read_nowait()
@@ -119,8 +122,8 @@ class Transport:
                     return answer
                 finally:
                     # At the end of the body aiohttp has released it, unless it is a 101.
-                    if not response.closed:
-                        response.close()
+                    if not held.response.closed:
+                        held.response.close()
         except Exception as error:
             # Of any type: the connector, the resolver or a hook may be somebody else's.
             failure = error
@@ -133,13 +136,13 @@ class Transport:
         return answer or translate(failure, self.session.connector)
 
 
-class _MaskedValue(str):
-    """The value of a header that no repr shows, also not one of a dict that holds it."""
+class _Held:
+    """Holds a response. The repr of one shows its headers, which may echo the request."""
 
-    __slots__ = ()
+    __slots__ = ("response",)
 
-    def __repr__(self) -> str:
-        return repr(MASKED)
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
 
 
 def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
@@ -148,7 +151,7 @@ def _split_credentials(proxy: str) -> tuple[str, dict[str, str]]:
     if parts.username is None and parts.password is None:
         return proxy, {}
     credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    value = _MaskedValue(f"Basic {b64encode(credentials.encode()).decode()}")
+    value = MaskedText(f"Basic {b64encode(credentials.encode()).decode()}")
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return address, {hdrs.PROXY_AUTHORIZATION: value}
 
@@ -179,9 +182,10 @@ def _is_clear(coding: str) -> bool:
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes | None:
     """Returns the whole body, or None if it has more than `limit` bytes: the rest stays unread."""
-    body = bytearray()
+    # Not bytes, which a repr shows: an answer may echo the request, and so key and tag.
+    body = io.BytesIO()
     while not content.at_eof():
-        if len(body) > limit:
+        if body.tell() > limit:
             return None
-        body += await content.readany()
-    return bytes(body) if len(body) <= limit else None
+        body.write(await content.readany())
+    return body.getvalue() if body.tell() <= limit else None
