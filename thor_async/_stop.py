@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from ._config import ApiKey, check_command
-from ._dispatch.dispatcher import Dispatcher
+from ._dispatch.dispatcher import Dispatcher, Permit
 from ._errors import (
     IndeterminateError,
     NotSentError,
@@ -52,7 +52,8 @@ class RetryingRequest(msgspec.Struct, eq=False):
     429. `error` is that of the last one, None for a success.
     `maybe_applied` says that one of them may have worked. No try begins past
     epoch second `expires`. With `raises`, a key function that fails before the first try raises.
-    `subject` is the chargebox, and `left` the time that was left when the last try began.
+    `subject` is the chargebox. `left` is the time that was left when the last try began, and `took`
+    the time that it took.
     `before_retry` is asked once, before the first retry after a try that may have worked.
     """
 
@@ -69,6 +70,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     raises: bool = True
     subject: str = ""
     left: float = 0.0
+    took: float = 0.0
     before_retry: BeforeRetry | None = None
     attempts: int = 0
     throttled: int = 0
@@ -92,16 +94,15 @@ class RetryingRequest(msgspec.Struct, eq=False):
             return self._record(key)
         probe = 0
         if not dispatcher.try_acquire(self.until):
-            permit = await dispatcher.acquire(self.until)
-            if permit is None:
-                return self._record(dispatcher.refusal())
+            permit = await self._acquire()
+            if isinstance(permit, NotSentError):
+                return self._record(permit)
             probe = permit.probe
-            self.until = min(self.until + permit.paced, dispatcher.until)
         error: ThorError | None
         begun = dispatcher.time()
         self.left = self.until - begun
         try:
-            if self.expires is not None and context.policy.now() > self.expires:
+            if self.expires is not None and self._is_expired():
                 error = NotSentError("its not_after has passed", reason="expired")
             else:
                 self.attempts += 1
@@ -122,8 +123,24 @@ class RetryingRequest(msgspec.Struct, eq=False):
         except BaseException:
             dispatcher.release_unused(probe)
             raise
+        self.took = dispatcher.time() - begun
         dispatcher.release(error, probe, begun, self.subject)
         return self._record(error)
+
+    async def _acquire(self) -> Permit | NotSentError:
+        """Waits for a permit, or returns why no try may begin."""
+        if self._is_expired():  # it would only take a slot of the pace
+            return NotSentError("its not_after has passed", reason="expired")
+        # A try without the time for its answer would leave open what a 429 has told for certain.
+        needed = self.took if isinstance(self.error, TooManyRequests) else 0.0
+        permit = await self.dispatcher.acquire(self.until - needed)
+        if permit is None:
+            return self.dispatcher.refusal()
+        self.until = min(self.until + permit.paced, self.dispatcher.until)
+        return permit
+
+    def _is_expired(self) -> bool:
+        return self.expires is not None and self.context.policy.now() > self.expires
 
     async def retry(self) -> None:
         """Tries again until policy, budget or time ends it. The first try has failed."""
@@ -156,7 +173,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
             self.throttled += 1
             wait = policy.throttled_delay(throttled, self.error)
             self.restore_time(wait)
-            if wait >= self.time_left():
+            if wait + self.took >= self.time_left():
                 break
             await self.backoff(wait)
             if not await self.attempt():

@@ -7,6 +7,7 @@ import itertools
 import random
 import re
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from thor_async import (
     StopCharge,
     StopOutcome,
     ThorClient,
+    ThorError,
     TooManyRequests,
     Verdict,
 )
@@ -306,6 +308,43 @@ def test_a_500_before_a_429_may_still_have_worked() -> None:
             assert caught.value.attempts == 4
 
     with thor.installed():
+        virtual_time.run(main)
+
+
+def test_a_call_that_met_only_429_is_never_indeterminate() -> None:
+    thor = FakeTransport(lambda *_: THROTTLED, 0.5)
+    policy = RetryPolicy(retry_throttled=True, random=random.Random(3).uniform)
+
+    async def main() -> None:
+        async with thor.client(retry=policy, timeout=5.0) as client:
+            ends = await asyncio.gather(
+                *(client.stop_charge(command) for command in fleet(300)),
+                return_exceptions=True,
+            )
+        errors = [end for end in ends if isinstance(end, ThorError)]
+        assert len(errors) == 300
+        # A first try may have begun too late for its answer.
+        assert not any(error.maybe_applied for error in errors if error.attempts > 1)
+        assert any(error.attempts > 1 for error in errors)
+
+    with thor.installed():
+        virtual_time.run(main)
+
+
+def test_commands_that_have_expired_wait_for_no_slot() -> None:
+    account = Account(1e9, 1e9)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    commands = [
+        StopCharge(f"box-{n}", 1, "tag", n + 1, not_after=None if n % 10 == 0 else past)
+        for n in range(100)
+    ]
+
+    async def main() -> None:
+        async with account.thor.client(max_rate=1.0) as client:
+            await client.stop_many(commands)
+        assert asyncio.get_running_loop().time() <= 12
+
+    with account.thor.installed():
         virtual_time.run(main)
 
 

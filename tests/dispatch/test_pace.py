@@ -15,10 +15,10 @@ THROTTLED = TooManyRequests("slow down", status=429)
 
 
 async def begin(pace: Pace, times: list[float], *, urgent: bool = False) -> None:
-    if not pace.try_turn():
+    if not pace.try_turn(urgent=urgent):
         await pace.acquire_turn(urgent=urgent)
     times.append(asyncio.get_running_loop().time())
-    pace.begin()
+    pace.begin(urgent=urgent)
 
 
 def flood(pace: Pace, accepted: int = 20, throttled: int = 12) -> None:
@@ -87,14 +87,29 @@ def test_urgent_requests_get_the_next_turn() -> None:
 def test_who_has_the_turn_and_cannot_begin_passes_it_on() -> None:
     async def main() -> None:
         pace, times = Pace(10.0), list[float]()
-        assert pace.try_turn()
-        assert not pace.try_turn()
+        assert pace.try_turn(urgent=False)
+        assert not pace.try_turn(urgent=False)
         waiting = asyncio.ensure_future(begin(pace, times))
         await asyncio.sleep(1)
         assert not waiting.done()
-        pace.release_turn()
+        pace.release_turn(urgent=False)
         await waiting
         assert times == [1.0]
+
+    virtual_time.run(main)
+
+
+def test_a_wait_that_is_cancelled_leaves_no_timer_behind() -> None:
+    async def main() -> None:
+        pace, times = Pace(0.001), list[float]()
+        await begin(pace, times)
+        waiting = [asyncio.ensure_future(begin(pace, times)) for _ in range(5)]
+        await asyncio.sleep(1)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not pace._waiters[False]
+        assert pace._timer is None
 
     virtual_time.run(main)
 
@@ -240,6 +255,41 @@ def test_who_waits_for_the_pace_holds_no_permit() -> None:
         assert limiter.in_flight == 0
         assert await hold(fast, 0.0) == 0.5
         assert await asyncio.gather(*waiting) == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
+
+    virtual_time.run(main)
+
+
+def test_an_urgent_request_does_not_wait_behind_one_that_has_the_turn() -> None:
+    async def main() -> None:
+        limiter = PriorityLimiter(1)
+        pace = Pace(10.0)
+        batch, single = Dispatcher(limiter, pace, is_batch=True), Dispatcher(limiter, pace)
+        others = [Dispatcher(limiter, is_batch=True) for _ in range(30)]
+        queue = [asyncio.ensure_future(hold(other, 1.0)) for other in others]
+        await asyncio.sleep(0.1)
+        has_turn = asyncio.ensure_future(hold(batch, 0.0))
+        await asyncio.sleep(0.1)
+        assert await hold(single, 0.0) == pytest.approx(1.0, abs=0.1)
+        assert await has_turn == pytest.approx(30.0, abs=0.2)
+        await asyncio.gather(*queue)
+        for each in (batch, *others):
+            each.close()
+
+    virtual_time.run(main)
+
+
+def test_two_that_have_turns_begin_a_slot_apart() -> None:
+    async def main() -> None:
+        limiter = PriorityLimiter(2)
+        pace = Pace(2.0)
+        batch, single = Dispatcher(limiter, pace, is_batch=True), Dispatcher(limiter, pace)
+        blocking = [asyncio.ensure_future(hold(Dispatcher(limiter), 3.0)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        began = await asyncio.gather(hold(batch, 0.0), hold(single, 0.0), hold(batch, 0.0))
+        assert began[1] == pytest.approx(3.0)
+        assert sorted(filter(None, began)) == pytest.approx([3.0, 3.5, 4.0], abs=0.01)
+        await asyncio.gather(*blocking)
+        batch.close()
 
     virtual_time.run(main)
 

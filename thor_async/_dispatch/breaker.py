@@ -88,6 +88,9 @@ class CircuitBreaker:
         elif _was_not_tried(error):
             self.release_probe(probe)
         else:
+            if isinstance(error, TooManyRequests):
+                # A gateway's limit is no outage: nobody gives up because of it.
+                self._deadline = max(self._deadline, self._loop.time() + self._MAX_DELAY)
             self._record_probe_failure(error, probe)
 
     def record_success(self, probe: int = 0) -> None:

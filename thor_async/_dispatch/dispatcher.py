@@ -146,7 +146,7 @@ class Dispatcher:
                 if self._breaker.is_open and not probe:
                     if has_turn:
                         # The probe needs it, and so do single calls.
-                        self.pace.release_turn()
+                        self.pace.release_turn(urgent=not self.is_batch)
                         has_turn = False
                     acquired = await self.wait(self._breaker.acquire_probe(), until + paced)
                     if acquired is None:
@@ -162,11 +162,15 @@ class Dispatcher:
                     break
                 elif self._may_begin(probe, has_turn=has_turn):
                     if has_turn:
-                        self.pace.begin()
+                        self.pace.begin(urgent=not self.is_batch)
                     self.in_flight += 1
                     return Permit(probe, paced)
                 else:
                     self._limiter.release()
+                    if has_turn and not self.pace.is_due:
+                        # An urgent request has begun meanwhile.
+                        self.pace.release_turn(urgent=not self.is_batch)
+                        has_turn = False
         except BaseException:
             self._give_back(probe, has_turn=has_turn)
             raise
@@ -175,20 +179,21 @@ class Dispatcher:
 
     async def _acquire_turn(self, until: float) -> bool:
         """Waits until the pace lets this request begin."""
-        if self.pace.try_turn():
+        urgent = not self.is_batch
+        if self.pace.try_turn(urgent=urgent):
             return True
-        end = self.until if self.is_batch else until
-        return bool(await self.wait(self.pace.acquire_turn(urgent=not self.is_batch), end))
+        end = until if urgent else self.until
+        return bool(await self.wait(self.pace.acquire_turn(urgent=urgent), end))
 
     def _may_begin(self, probe: int, *, has_turn: bool) -> bool:
         """Whether a request that has a permit may use it: things changed while it waited."""
-        is_paced = has_turn or not self.pace.is_limited
+        is_paced = self.pace.is_due if has_turn else not self.pace.is_limited
         return self.stop_reason is None and is_paced and bool(probe or not self._breaker.is_open)
 
     def _give_back(self, probe: int, *, has_turn: bool) -> None:
         self._breaker.release_probe(probe)
         if has_turn:
-            self.pace.release_turn()
+            self.pace.release_turn(urgent=not self.is_batch)
 
     def release(
         self, error: ThorError | None, probe: int, begun: float = 0.0, subject: str = ""

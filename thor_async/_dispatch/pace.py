@@ -14,7 +14,7 @@ from .rate_estimator import RateEstimator
 
 _LONGEST_HOLD = 60.0
 _LATE = 0.02
-"""Seconds by which a busy loop may be late, without a slot being lost."""
+"""Seconds by which a busy loop may be late, without a slot of a learnt rate being lost."""
 
 _IDLE = 1.0
 _TOLD = 0.75
@@ -25,8 +25,9 @@ class Pace:
     """Spaces the requests of one account: to `max_rate` in a second, and to what Thor allows.
 
     While no limit is known everything may begin at once: `is_limited` is False. Else a request
-    takes its turn, gets a permit, and then calls `begin`; who cannot begin calls `release_turn`.
-    One has the turn at a time, and urgent requests get it first.
+    takes its turn, gets a permit, and calls `begin` if its slot `is_due`; who cannot begin calls
+    `release_turn`. Of the urgent requests one has the turn, and of the others one: it may wait long
+    for its permit. Urgent requests go first.
 
     `retries` is as for `RateEstimator`. `emit` gets the events. `throttled` counts the answers 429.
     """
@@ -48,9 +49,8 @@ class Pace:
         self._told: float | None = None
         self._next = -math.inf
         self._throttled_in_a_row = 0
-        self._is_taken = False
-        self._urgent: Waiters = deque()
-        self._others: Waiters = deque()
+        self._waiters: dict[bool, Waiters] = {True: deque(), False: deque()}
+        self._taken = {True: False, False: False}
         self._timer: asyncio.TimerHandle | None = None
         self.is_limited = max_rate is not None
         self.throttled = 0
@@ -61,38 +61,47 @@ class Pace:
         rate = self._estimator.rate
         return self._max_rate if rate is None else min(rate, self._max_rate)
 
-    def try_turn(self) -> bool:
+    @property
+    def is_due(self) -> bool:
+        """Whether a request may begin now."""
+        return not self.is_limited or self._time() >= self._next
+
+    def try_turn(self, *, urgent: bool) -> bool:
         """Takes the turn if it is due and no request waits for it."""
-        is_due = not self._is_taken and self._time() >= self._next
-        if is_due and not self._urgent and not self._others:
-            self._is_taken = True
+        if self.is_due and not self._taken[urgent] and not self._waiters[urgent]:
+            self._taken[urgent] = True
             return True
         return False
 
     async def acquire_turn(self, *, urgent: bool) -> bool:
         """Waits for the turn, and returns True. A cancelled wait loses no turn."""
         waiter: asyncio.Future[int] = self._loop.create_future()
-        (self._urgent if urgent else self._others).append(waiter)
+        self._waiters[urgent].append(waiter)
         self._schedule()
         try:
             return bool(await waiter)
         except asyncio.CancelledError:
-            if not waiter.cancelled():  # it was given the turn at the same time
-                self.release_turn()
+            if waiter.cancelled():
+                self._waiters[urgent].remove(waiter)
+                self._schedule()
+            else:  # it was given the turn at the same time
+                self.release_turn(urgent=urgent)
             raise
 
-    def begin(self) -> None:
+    def begin(self, *, urgent: bool) -> None:
         """The request that has the turn begins: the next one is due a slot later."""
         now, slot = self._time(), 1 / self.rate
         late = now - self._next
         if self._estimator.rate is not None and late > _IDLE:
             self._estimator.skip(late)
-        self._next = slot + (self._next if late <= max(slot, _LATE) else now)
-        self.release_turn()
+        # A given rate is kept to the second.
+        allowed = slot if self.rate == self._max_rate else max(slot, _LATE)
+        self._next = slot + (self._next if late <= allowed else now)
+        self.release_turn(urgent=urgent)
 
-    def release_turn(self) -> None:
+    def release_turn(self, *, urgent: bool) -> None:
         """Gives the turn to the first that waits, as soon as it is due."""
-        self._is_taken = False
+        self._taken[urgent] = False
         self._schedule()
 
     def record(self, error: ThorError | None, begun: float, subject: str) -> None:
@@ -134,8 +143,9 @@ class Pace:
         self._is_calm = self._estimator.is_calm
         self.is_limited = self.rate < math.inf
         if not self.is_limited:
-            while wake_first(self._urgent, result=True) or wake_first(self._others, result=True):
-                pass
+            for waiters in self._waiters.values():
+                while wake_first(waiters, result=True):
+                    pass
         self._tell(self._estimator.limit)
 
     def _tell(self, limit: float | None) -> None:
@@ -154,11 +164,10 @@ class Pace:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_taken or not (self._urgent or self._others):
+        kinds = [kind for kind in (True, False) if self._waiters[kind] and not self._taken[kind]]
+        if not kinds:
             return
         if self._time() < self._next:
             self._timer = self._loop.call_at(self._next, self._schedule)
         else:
-            self._is_taken = wake_first(self._urgent, result=True) or wake_first(
-                self._others, result=True
-            )
+            self._taken[kinds[0]] = wake_first(self._waiters[kinds[0]], result=True)
