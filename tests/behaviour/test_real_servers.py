@@ -151,7 +151,7 @@ KEEPS_100_MS = {
 }
 
 # Three times what was seen, also on a busy machine. HAProxy ends TLS up to 10 ms early.
-MOST_LOST = {"nginx": 6, "haproxy": 15}
+MOST_LOST = {"nginx": 6, "haproxy": 18}
 
 
 @over_both
@@ -177,7 +177,7 @@ async def test_a_keep_alive_that_ends_costs_few_answers(
     async with open_site(
         name, tmp_path, emulator, is_secure=is_secure, server_settings=KEEPS_100_MS[name]
     ) as site:
-        commands = site.commands(16 * 14)
+        commands = site.commands(16 * 10)
         await asyncio.gather(*(stop_now_and_then(site, commands[n::16]) for n in range(16)))
     site.check(commands, outcomes)
     assert len(connections) >= 32
