@@ -44,6 +44,7 @@ def pytest_asyncio_loop_factories(
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.module.__name__ in (
         "tests.behaviour.test_cancellation",
+        "tests.behaviour.test_real_servers",
         "tests.test_client",
         "tests.test_input_reader",
         "tests.test_stream",

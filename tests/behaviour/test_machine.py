@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -58,19 +58,86 @@ STRANGE = [
 """Answers of Thor, or of a proxy or firewall before it."""
 
 
-class World:
+class Calls:
+    """Makes calls, and keeps what came of each command that was pulled."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[StopOutcome] = []
+        self.pulled: set[StopCharge] = set()
+        self.tasks: dict[asyncio.Task[None], list[StopCharge]] = {}
+
+    def start(self, work: Coroutine[Any, Any, None], commands: list[StopCharge]) -> None:
+        self.tasks[asyncio.create_task(work)] = commands
+
+    async def stop_one(
+        self, client: ThorClient, command: StopCharge, timeout: float | None
+    ) -> None:
+        self.pulled.add(command)
+        try:
+            outcome = await client.stop_charge(command, timeout=timeout)
+        except ThorError as error:
+            self.check_is_safe(error)
+            outcome = StopOutcome(
+                command, 0, error.verdict, error, error.attempts, 0.0, error.maybe_applied
+            )
+        except asyncio.CancelledError:
+            self.pulled.discard(command)
+            raise
+        self.outcomes.append(outcome)
+
+    async def stop_list(
+        self, client: ThorClient, commands: list[StopCharge], within: float | None
+    ) -> None:
+        try:
+            outcomes = await client.stop_many(commands, within=within, give_up_after=20.0)
+        except asyncio.CancelledError:
+            return
+        assert [outcome.command for outcome in outcomes] == commands
+        self.pulled.update(commands)
+        self.outcomes += outcomes
+
+    async def stop_stream(
+        self, client: ThorClient, commands: list[StopCharge], leave_after: int
+    ) -> None:
+        read: list[StopOutcome] = []
+        stream = client.stop_stream(self.note_pulls(commands), give_up_after=20.0)
+        try:
+            async with stream:
+                async for outcome in stream:
+                    read.append(outcome)
+                    if len(read) == leave_after:
+                        break
+        except (BatchGaveUp, asyncio.CancelledError):
+            pass  # both leave the outcomes of all that was pulled
+        self.outcomes += read + stream.unread
+
+    def note_pulls(self, commands: list[StopCharge]) -> Iterator[StopCharge]:
+        for command in commands:
+            self.pulled.add(command)
+            yield command
+
+    @staticmethod
+    def check_is_safe(error: ThorError) -> None:
+        assert KEY not in shown(error)
+        assert TAG not in shown(error)
+
+    def check_counts(self) -> None:
+        counted = Counter(outcome.command for outcome in self.outcomes)
+        assert set(counted) == self.pulled, "I1: one outcome for each that was pulled"
+        assert set(counted.values()) <= {1}, "I1"
+
+
+class World(Calls):
     """An emulated Thor, its client, all commands, and all outcomes."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.dice = random.Random(seed)
         self.key = KEY
         self.thor = ThorEmulator(api_key=KEY, sock=virtual_time.listener(), seed=seed)
         self.rests: list[float] = []
         self.made: list[StopCharge] = []
-        self.outcomes: list[StopOutcome] = []
-        self.tasks: dict[asyncio.Task[None], list[StopCharge]] = {}
         self.cut: dict[StopCharge, int] = {}
-        self.pulled: set[StopCharge] = set()
 
     async def open(self) -> None:
         await self.thor.__aenter__()
@@ -108,55 +175,6 @@ class World:
         requests = self.thor.ledger.requests
         return [r for r in requests if r.command and r.command.chargebox == command.chargebox]
 
-    def start(self, work: Awaitable[None], commands: list[StopCharge]) -> None:
-        self.tasks[asyncio.ensure_future(work)] = commands
-
-    async def stop_one(self, command: StopCharge, timeout: float | None) -> None:
-        self.pulled.add(command)
-        try:
-            outcome = await self.client.stop_charge(command, timeout=timeout)
-        except ThorError as error:
-            self.check_is_safe(error)
-            outcome = StopOutcome(
-                command, 0, error.verdict, error, error.attempts, 0.0, error.maybe_applied
-            )
-        except asyncio.CancelledError:
-            self.pulled.discard(command)
-            raise
-        self.outcomes.append(outcome)
-
-    async def stop_list(self, commands: list[StopCharge], within: float | None) -> None:
-        try:
-            outcomes = await self.client.stop_many(commands, within=within, give_up_after=20.0)
-        except asyncio.CancelledError:
-            return
-        assert [outcome.command for outcome in outcomes] == commands
-        self.pulled.update(commands)
-        self.outcomes += outcomes
-
-    async def stop_stream(self, commands: list[StopCharge], leave_after: int) -> None:
-        read: list[StopOutcome] = []
-        stream = self.client.stop_stream(self.note_pulls(commands), give_up_after=20.0)
-        try:
-            async with stream:
-                async for outcome in stream:
-                    read.append(outcome)
-                    if len(read) == leave_after:
-                        break
-        except (BatchGaveUp, asyncio.CancelledError):
-            pass  # both leave the outcomes of all that was pulled
-        self.outcomes += read + stream.unread
-
-    def note_pulls(self, commands: list[StopCharge]) -> Iterator[StopCharge]:
-        for command in commands:
-            self.pulled.add(command)
-            yield command
-
-    @staticmethod
-    def check_is_safe(error: ThorError) -> None:
-        assert KEY not in shown(error)
-        assert TAG not in shown(error)
-
     async def close(self) -> None:
         """Ends all faults, then waits for the end of every call."""
         self.thor.faults = Faults()
@@ -170,9 +188,7 @@ class World:
 
     def check(self) -> None:
         """Checks the invariants of the fault matrix that need all outcomes."""
-        counted = Counter(outcome.command for outcome in self.outcomes)
-        assert set(counted) == self.pulled, "I1: one outcome for each that was pulled"
-        assert set(counted.values()) <= {1}, "I1"
+        self.check_counts()
         for outcome in self.outcomes:
             self.check_one(outcome)
         for command, requests in self.cut.items():
@@ -228,7 +244,7 @@ class Machine(RuleBasedStateMachine):
     def stop_one(self, timeout: float | None, plugged: bool) -> None:
         async def work() -> None:
             (command,) = self.world.commands(1, plugged=plugged)
-            self.world.start(self.world.stop_one(command, timeout), [command])
+            self.world.start(self.world.stop_one(self.world.client, command, timeout), [command])
 
         self.do(work)
 
@@ -236,7 +252,7 @@ class Machine(RuleBasedStateMachine):
     def stop_list(self, count: int, within: float | None) -> None:
         async def work() -> None:
             commands = self.world.commands(count)
-            self.world.start(self.world.stop_list(commands, within), commands)
+            self.world.start(self.world.stop_list(self.world.client, commands, within), commands)
 
         self.do(work)
 
@@ -244,7 +260,9 @@ class Machine(RuleBasedStateMachine):
     def stop_stream(self, count: int, leave_after: int) -> None:
         async def work() -> None:
             commands = self.world.commands(count)
-            self.world.start(self.world.stop_stream(commands, leave_after), commands)
+            self.world.start(
+                self.world.stop_stream(self.world.client, commands, leave_after), commands
+            )
 
         self.do(work)
 
