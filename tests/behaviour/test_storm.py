@@ -224,8 +224,8 @@ class Storm(Calls):
         for client in self.clients:
             assert client._runtime is not None
             pace = client._runtime.pace
-            assert not pace._is_taken
-            assert not any(not w.done() for w in (*pace._urgent, *pace._others))
+            assert not any(pace._taken.values())
+            assert not any(pace._waiters.values())
             for dispatcher in client._runtime.dispatchers:
                 assert (dispatcher.in_flight, dispatcher.unpermitted) == (0, 0)
                 assert not dispatcher._waits
