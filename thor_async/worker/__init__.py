@@ -25,7 +25,8 @@ chargeboxes at once is different:
   answers NotInTransaction. A message that has an outcome or a dead letter gets no second one: for
   messages older than the duplicate window, a worker reads the headers of the stored results once.
   No later charge is stopped: a command without a `transaction` that was delivered before, or is
-  older than 30 s, is sent only for a charge that began before its message was stored.
+  older than 30 s when a worker takes it, is sent only for a charge that began before its message
+  was stored. What then waits for the pace does so for its `timeout` at most.
 - Rate limits. With `RetryPolicy(retry_throttled=True)`, as in `thor-async worker`, each worker
   learns from the answers 429 at which pace it may send, and the workers of one account share its
   limit. A command that waits for the pace stays in hand and is not redelivered. One that ends with
