@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from unittest import mock
 
@@ -27,6 +28,37 @@ from thor_async.cli.parser import parse
 )
 def test_which_addresses_are_this_machine(address: str, expected: bool) -> None:
     assert client_factory.is_loopback(address) is expected
+
+
+def test_a_proxy_is_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens there, so nothing reaches Thor."""
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        proxy = f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}"
+        result = run(
+            *("stop", "A", 1, TAG, "--base-url", "https://thor.example", "--proxy", proxy)
+        )
+    assert result.status == 1
+    assert "could not connect" in result.out
+    assert "secret" not in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("address", "proxy", "says"),
+    [
+        ("https://thor.example", "secret:3128", "proxy must be an address like"),
+        ("http://127.0.0.1:8080", "http://proxy.example:3128", "in the clear"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used(
+    run: Run, monkeypatch: pytest.MonkeyPatch, address: str, proxy: str, says: str
+) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    result = run("stop", "A", 1, TAG, "--base-url", address, "--proxy", proxy)
+    assert (result.status, result.out) == (2, "")
+    assert says in result.err
+    assert "secret" not in result.err
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])

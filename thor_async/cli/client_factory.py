@@ -21,7 +21,9 @@ from .terminal import ask_for_key
 def find_addresses(args: argparse.Namespace) -> tuple[str, str]:
     """Returns the addresses of stops and of lists. Raises UsageError for an unusable address."""
     try:
-        return resolve_addresses(args.base_url, args.read_url, allow_http=False)
+        return resolve_addresses(
+            args.base_url, args.read_url, allow_http=False, has_proxy=args.proxy is not None
+        )
     except ValueError as error:
         raise UsageError(str(error)) from None
 
@@ -47,6 +49,7 @@ def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClien
             _find_key(args),
             base_url=args.base_url,
             read_url=args.read_url,
+            proxy=args.proxy,
             retry=_make_policy(args),
             on_event=on_event,
             **{name: value for name, value in settings.items() if value is not None},

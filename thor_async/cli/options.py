@@ -194,6 +194,7 @@ def _add_confirmation_options(command: argparse.ArgumentParser) -> None:
 def _add_client_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--base-url", metavar="URL", help="in place of THOR_BASE_URL")
     command.add_argument("--read-url", metavar="URL", help="address of the lists, if it differs")
+    command.add_argument("--proxy", metavar="URL", help="an HTTP proxy, which none is without this")
     command.add_argument("--api-key-file", metavar="FILE", help="in place of THOR_API_KEY")
 
 
