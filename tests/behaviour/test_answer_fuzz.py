@@ -148,6 +148,8 @@ class Peer:
 
     async def send(self, data: bytes, packet: int = 100_000) -> None:
         for at in range(0, len(data), packet):
+            if self._writer.is_closing():
+                raise ConnectionResetError
             self._writer.write(data[at : at + packet])
             await self._writer.drain()
             # uvloop hands it to the kernel only at the end of the round.
