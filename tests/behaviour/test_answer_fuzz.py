@@ -148,6 +148,8 @@ class Peer:
 
     async def send(self, data: bytes, packet: int = 100_000) -> None:
         for at in range(0, len(data), packet):
+            if self._writer.is_closing():
+                raise ConnectionResetError
             self._writer.write(data[at : at + packet])
             await self._writer.drain()
             # uvloop hands it to the kernel only at the end of the round.
@@ -275,8 +277,10 @@ async def stop_all(
 
     async def connect_and_wait(*args: Any) -> Connection:
         connection = await connect(*args)
-        assert connection.transport is not None
-        sock = connection.transport.get_extra_info("sockname")
+        transport = connection.transport
+        # A closed one knows nothing any more.
+        is_open = transport is not None and not transport.is_closing()
+        sock = transport.get_extra_info("sockname") if transport and is_open else None
         while sock and sock[1] not in server.ready:
             await asyncio.sleep(0.001)
         return connection
