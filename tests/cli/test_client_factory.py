@@ -36,9 +36,7 @@ def test_a_proxy_is_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         proxy = f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}"
-        result = run(
-            *("stop", "A", 1, TAG, "--base-url", "https://thor.example", "--proxy", proxy)
-        )
+        result = run(*("stop", "A", 1, TAG, "--base-url", "https://thor.example", "--proxy", proxy))
     assert result.status == 1
     assert "could not connect" in result.out
     assert "secret" not in result.out + result.err

@@ -186,6 +186,23 @@ async def test_an_answer_over_the_limit_is_left_unread_over_tls(
         await thor.stop_charge(command)
 
 
+async def test_a_client_is_closed_beside_a_connection_that_was_closed_twice(
+    command: StopCharge,
+) -> None:
+    trusting, certified = tls_contexts()
+    async with FaultServer([read, OK], [read, OK], tls=certified) as server:
+        async with ThorClient(KEY, base_url=server.url, ssl=trusting) as thor:
+            await asyncio.gather(thor.stop_charge(command), thor.stop_charge(command))
+            transport = thor._check_open()._transport
+            connector = transport.session.connector
+            assert isinstance(connector, GuardedConnector)
+            guards = list(connector._guards)
+            assert len(guards) == 2
+            guards[0]._transport.close()
+            guards[0]._transport.close()
+        assert all(guard._transport.is_closing() for guard in guards)
+
+
 async def test_a_connection_that_was_upgraded_is_closed(command: StopCharge) -> None:
     """Not by the garbage collector, which reports it in the loop's debug mode."""
     upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"

@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import hdrs
@@ -52,6 +53,17 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(limit=0, keepalive_timeout=_REUSE_WITHIN, **settings)
+        self._guards: WeakSet[Guard] = WeakSet()
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        for guard in self._guards:
+            guard.end()
+        try:
+            await super().close(abort_ssl=abort_ssl)
+        except AttributeError:
+            # asyncio's TLS transport has no info once it was closed twice. All connections have
+            # ended above; now nothing is left to do but the resolver.
+            await super().close(abort_ssl=abort_ssl)
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -74,7 +86,7 @@ class GuardedConnector(aiohttp.TCPConnector):
                         await let_loop_read()
                     is_taken = guard.expect_answer()
                 else:
-                    guard, is_taken = await _guard_new(connection, is_last=is_last)
+                    guard, is_taken = await self._guard_new(connection, is_last=is_last)
                     is_last = True
             except BaseException:
                 connection.close()
@@ -87,27 +99,30 @@ class GuardedConnector(aiohttp.TCPConnector):
         # Not inside `except`: aiohttp's errors hold the headers of the request, and so the key.
         raise failure
 
+    async def _guard_new(
+        self, connection: Connection, *, is_last: bool
+    ) -> tuple[Guard | None, bool]:
+        """Returns a guard, and whether to send: not if the connection has ended before a request.
 
-async def _guard_new(connection: Connection, *, is_last: bool) -> tuple[Guard | None, bool]:
-    """Returns a guard, and whether to send: not if the connection has ended before a request.
-
-    Raises `NoConnectionError` if the server has spoken before it was asked: another connection
-    would be no better. The last one is used although it has ended, so that the request fails on it.
-    """
-    transport, handler = connection.transport, connection.protocol
-    if transport is None or handler is None:
-        return None, is_last
-    guard = Guard(transport, handler)
-    await guard.read_before_first()
-    if guard.expect_answer():
-        return guard, True
-    if isinstance(failure := handler.exception(), NoConnectionError):
-        raise failure
-    if not guard.is_over:
-        raise NoConnectionError("the server sent something before it was asked")
-    if is_last:
-        guard.expect_anything()
-    return guard, is_last
+        Raises `NoConnectionError` if the server has spoken before it was asked: another connection
+        would be no better. The last one is used although it has ended, so that the request fails
+        on it.
+        """
+        transport, handler = connection.transport, connection.protocol
+        if transport is None or handler is None:
+            return None, is_last
+        guard = Guard(transport, handler)
+        self._guards.add(guard)
+        await guard.read_before_first()
+        if guard.expect_answer():
+            return guard, True
+        if isinstance(failure := handler.exception(), NoConnectionError):
+            raise failure
+        if not guard.is_over:
+            raise NoConnectionError("the server sent something before it was asked")
+        if is_last:
+            guard.expect_anything()
+        return guard, is_last
 
 
 class SingleWriteRequest(aiohttp.ClientRequest):

@@ -33,6 +33,7 @@ class Guard(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "__weakref__",
         "_answer",
         "_buffer",
         "_ended_exactly",
@@ -89,6 +90,13 @@ class Guard(asyncio.BufferedProtocol):
             if not self._has_unread():
                 return
         self._has_spoken = True
+
+    def end(self) -> None:
+        """Ends the connection, without the shutdown of TLS."""
+        if self._tls is None:
+            self._transport.close()
+        else:
+            self._transport.abort()
 
     @property
     def is_over(self) -> bool:
