@@ -56,9 +56,7 @@ class ClientRuntime:
         self._transport = transport
         self.max_in_flight = shared.max_in_flight
         self.dispatchers: WeakSet[Dispatcher] = WeakSet()
-        self.pace = Pace(
-            config.max_rate, retries=config.policy.retry_throttled, emit=config.emitter.emit
-        )
+        self.pace = Pace(config.max_rate, emit=config.emitter.emit)
         self.dispatcher = self._register(Dispatcher(shared.limiter, self.pace))
         self.lists = ListReader(
             self._context(RetryBudget()), self.dispatcher, config.read_url, config.timeout

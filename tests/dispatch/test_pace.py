@@ -137,7 +137,7 @@ def test_a_cancelled_wait_loses_no_turn(before: bool) -> None:
 def test_it_learns_from_429_and_tells_so() -> None:
     async def main() -> None:
         told: list[Event] = []
-        pace = Pace(retries=True, emit=told.append)
+        pace = Pace(emit=told.append)
         await asyncio.sleep(10)
         flood(pace)
         assert pace.is_limited
@@ -153,7 +153,7 @@ def test_it_learns_from_429_and_tells_so() -> None:
 def test_a_given_rate_is_the_most_whatever_was_learnt() -> None:
     async def main() -> None:
         told: list[Event] = []
-        pace = Pace(5.0, retries=True, emit=told.append)
+        pace = Pace(5.0, emit=told.append)
         flood(pace)
         assert pace.rate == 5.0
         assert told == [PaceLowered(rate=5.0)]
@@ -168,7 +168,7 @@ def test_a_given_rate_is_the_most_whatever_was_learnt() -> None:
 def test_a_limit_that_is_forgotten_lets_all_begin_that_wait() -> None:
     async def main() -> None:
         told: list[Event] = []
-        pace, times = Pace(retries=True, emit=told.append), list[float]()
+        pace, times = Pace(emit=told.append), list[float]()
         await asyncio.sleep(10)
         flood(pace)
         tasks = [asyncio.ensure_future(begin(pace, times)) for _ in range(4000)]
@@ -186,7 +186,7 @@ def test_a_limit_that_is_forgotten_lets_all_begin_that_wait() -> None:
 
 def test_an_answer_that_says_nothing_of_a_limit_is_not_counted() -> None:
     async def main() -> None:
-        pace = Pace(retries=True)
+        pace = Pace()
         flood(pace)
         rate = pace.rate
         pace.record(ResponseTimeout("no answer"), 0.0, "box")
@@ -200,7 +200,7 @@ def test_retry_after_holds_everything_when_nothing_but_429_comes(
     accepted: int, expected: float
 ) -> None:
     async def main() -> None:
-        pace, times = Pace(retries=True), list[float]()
+        pace, times = Pace(), list[float]()
         flood(pace, accepted)
         for number in range(8):
             wait = TooManyRequests("slow down", status=429, retry_after=7.0)
@@ -213,7 +213,7 @@ def test_retry_after_holds_everything_when_nothing_but_429_comes(
 
 def test_retry_after_of_one_chargebox_holds_no_other() -> None:
     async def main() -> None:
-        pace, times = Pace(100.0, retries=True), list[float]()
+        pace, times = Pace(100.0), list[float]()
         for number in range(20):
             wait = TooManyRequests("slow down", status=429, retry_after=60.0)
             pace.record(None if number % 10 else wait, -0.1, f"box-{number}")
@@ -225,7 +225,7 @@ def test_retry_after_of_one_chargebox_holds_no_other() -> None:
 
 def test_no_retry_after_holds_longer_than_a_minute() -> None:
     async def main() -> None:
-        pace, times = Pace(retries=True), list[float]()
+        pace, times = Pace(), list[float]()
         for number in range(8):
             wait = TooManyRequests("slow down", status=429, retry_after=86_400.0)
             pace.record(wait, -0.1, f"box-{number}")

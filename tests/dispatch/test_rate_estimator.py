@@ -38,7 +38,7 @@ class Simulation:
         retries: bool = True,
     ) -> None:
         self.bucket, self.latency, self.refuses, self.retries = bucket, latency, refuses, retries
-        self.estimator = RateEstimator(retries=retries)
+        self.estimator = RateEstimator()
         self.left = [f"box-{number % 100}" for number in range(count)]
         self.now, self.next, self.in_flight = 0.0, 0.0, 0
         self.answers: Counter[bool] = Counter()
@@ -132,7 +132,7 @@ def test_one_chargebox_of_a_hundred_that_is_throttled_lowers_hardly_anything(
 
 
 def test_a_chargebox_that_is_accepted_again_has_no_limit_of_its_own() -> None:
-    estimator = RateEstimator(retries=True)
+    estimator = RateEstimator()
     for number in range(20):
         estimator.record_accepted(number / 10, "other")
     estimator.record_throttled(2.0, 1.9, "box")
@@ -219,7 +219,7 @@ def test_a_time_in_which_nothing_was_to_be_sent_is_not_measured() -> None:
 
 def test_one_429_in_little_traffic_is_no_limit() -> None:
     """Another client on the account may have met it. A batch that begins then must not be slow."""
-    estimator = RateEstimator(retries=True)
+    estimator = RateEstimator()
     estimator.record_accepted(1.0, "other")
     estimator.record_throttled(1.1, 1.05, "box")
     estimator.record_accepted(1.2, "box")
@@ -227,7 +227,7 @@ def test_one_429_in_little_traffic_is_no_limit() -> None:
 
 
 def test_a_flood_at_the_very_begin_is_a_limit() -> None:
-    estimator = RateEstimator(retries=True)
+    estimator = RateEstimator()
     for number in range(6):
         estimator.record_throttled(1.1, 1.0, f"box-{number}")
     assert estimator.limit == 1.0

@@ -36,13 +36,12 @@ class Pace:
         self,
         max_rate: float | None = None,
         *,
-        retries: bool = False,
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._time = self._loop.time
         self._max_rate = math.inf if max_rate is None else max_rate
-        self._estimator = RateEstimator(retries=retries)
+        self._estimator = RateEstimator()
         self._accepted_at = self._estimator.accepted_at
         self._is_calm = True
         self._emit = emit
@@ -82,7 +81,8 @@ class Pace:
             return bool(await waiter)
         except asyncio.CancelledError:
             if waiter.cancelled():
-                self._waiters[urgent].remove(waiter)
+                if waiter in self._waiters[urgent]:  # not passed over since
+                    self._waiters[urgent].remove(waiter)
                 self._schedule()
             else:  # it was given the turn at the same time
                 self.release_turn(urgent=urgent)

@@ -52,16 +52,13 @@ class RateEstimator:
     requests about others are accepted. Then what its first one lowered is taken back.
 
     `rate` is None while no limit is known; `accepted_at` has the times of the last answers.
-    `retries` says that throttled requests go again at once, so that the second answer is worth
-    waiting for.
     """
 
     MANY = 6
     """So many 429 of the last 16 answers are no limit of one chargebox."""
 
-    def __init__(self, *, retries: bool) -> None:
+    def __init__(self) -> None:
         self.rate: float | None = None
-        self._retries = retries
         self.accepted_at: deque[float] = deque(maxlen=_REMEMBERED)
         self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._suspects: dict[str, int] = {}
@@ -112,7 +109,6 @@ class RateEstimator:
             # Those that were accepted before it were not counted one by one.
             recent = [False for at in list(self.accepted_at)[-_RECENT:] if at > self._throttled_at]
             self._recent.extend(recent)
-        is_second = bool(self._suspects) and now - self._throttled_at < _TENTATIVE
         self._throttled_at = now
         if subject in self._self_limited:
             return
@@ -121,7 +117,7 @@ class RateEstimator:
             self._record_self_limited(now, subject)
             return
         self._recent.append(True)
-        if self.is_flooded or (self.rate is None and not self._retries and is_second):
+        if self.is_flooded:
             self._lower(now, begun)
         elif begun > self._estimate.at:
             self._suspect(now, begun, subject)
