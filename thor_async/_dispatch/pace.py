@@ -29,7 +29,7 @@ class Pace:
     `release_turn`. Of the urgent requests one has the turn, and of the others one: it may wait long
     for its permit. Urgent requests go first.
 
-    `retries` is as for `RateEstimator`. `emit` gets the events. `throttled` counts the answers 429.
+    `emit` gets the events. `throttled` counts the answers 429.
     """
 
     def __init__(
