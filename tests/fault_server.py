@@ -6,6 +6,7 @@ A connection follows a script: bytes are written, numbers are pauses in seconds,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -110,7 +111,14 @@ async def _perform(script: Script, line: Line) -> None:
     except _CONNECTION_ENDED:
         pass
     finally:
-        line.writer.transport.abort()
+        await end(line.writer)
+
+
+async def end(writer: asyncio.StreamWriter) -> None:
+    """Aborts a connection, and takes in how it ended: else asyncio may complain of it."""
+    writer.transport.abort()
+    with contextlib.suppress(*_CONNECTION_ENDED):
+        await writer.wait_closed()
 
 
 async def write(line: Line, data: bytes) -> None:
