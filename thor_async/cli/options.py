@@ -109,6 +109,8 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     )
     add("--no-lock", action="store_true", help="write it also where no file can be locked")
     add("--report", metavar="FILE.html", help="a page about all charges, for any browser")
+    operator = "who asked for it, for the journal and the report (your login name)"
+    add("--operator", type=_name, metavar="NAME", help=operator)
 
 
 def _add_stop_running_options(command: argparse.ArgumentParser) -> None:
@@ -211,6 +213,12 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text.strip()
 
 
 def _seconds(text: str) -> float:

@@ -23,6 +23,7 @@ from ..output.allowed_rate import AllowedRate, format_rate
 from ..output.console import format_duration, print_error, progress
 from ..output.kept_input import KeptInput
 from ..output.resume import ONLY_A_PERSON, RUN_AGAIN, ResumeState
+from ..output.run_info import describe_run
 from ..output.sink import Output, StandardOutput
 from ..output.summary import print_counts, print_rows_table, print_unwatched
 from ..report.page import ReportHeader, check_report_path, write_report
@@ -51,7 +52,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
     """Stops the charges of a command file, and returns the exit status."""
-    address = find_addresses(args)[0]
+    address, lists = find_addresses(args)
     _print_left_out_rows(command_file)
     options = StopOptions.from_args(args)
     resends_fix = args.resend == "fix"
@@ -66,7 +67,8 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         client = make_client(args, allowed)
         _check_count(args, command_file, rows, address)
         resend = ["fix"] if resends_fix else []
-        output.begin(address, resend=resend, watch=options.is_watched)
+        run_info = describe_run(args, lists)
+        output.begin(address, resend=resend, watch=options.is_watched, run_info=run_info)
         batch_options = BatchOptions(options, args.over, args.canary)
         batch = BatchRunner(command_file, rows, output, resume_state, batch_options)
         # On a terminal, a live bar and the outcomes would overwrite each other.
@@ -76,7 +78,7 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         ) as batch.on_written:
             asyncio.run(batch.run(client))
         if batch.is_recorded:
-            output.end()
+            output.end(_early_end(batch))
         _print_summary(batch, len(command_file))
         status = _exit_status(batch, is_watched=options.is_watched)
         if args.report is not None and not _write_report(args, batch, command_file, output):
