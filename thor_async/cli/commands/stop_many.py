@@ -26,8 +26,9 @@ from ..output.resume import ONLY_A_PERSON, RUN_AGAIN, ResumeState
 from ..output.run_info import describe_run
 from ..output.sink import Output, StandardOutput
 from ..output.summary import print_counts, print_rows_table, print_unwatched
-from ..report.page import ReportHeader, check_report_path, write_report
-from ..report.rows import ReportRows
+from ..report.journal_rows import ReportRows
+from ..report.page import check_report_path, write_report
+from ..report.views import ReportHeader
 from ..signals import exit_status as signal_status
 from ..stop_results import StopOptions
 from ..terminal import ask_for_count
@@ -231,11 +232,13 @@ def _write_report(
         charges=len(command_file),
         left_out=batch.resume_state.left_out,
         failure=_early_end(batch),
+        left_out_rows=list(command_file.find_bad_rows()),
+        duplicate_lines=command_file.duplicate_lines,
     )
     try:
         with output.read() as file:
             rows = ReportRows(file, command_file, all_written=batch.is_recorded)
-            write_report(args.report, header, rows)
+            write_report(args.report, header, rows, rows.history)
     except OSError as error:
         print_error(
             f"cannot write {args.report} ({error.strerror}): free some space and use --resume again"
