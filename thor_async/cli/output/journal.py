@@ -28,9 +28,10 @@ from .run_info import RunInfo
 from .sink import OutputFull
 from .timestamps import utc_timestamp
 
-# The longest line is this long without its ref and its chargebox; its message has 200 characters.
+# The longest line without its ref and its chargebox: its code, its message and its request id have
+# 200 characters each, of up to four bytes.
 # A character of a row becomes at most six in JSON.
-_MAX_LINE = 2048
+_MAX_LINE = 4096
 _MAX_ESCAPE = 6
 _BLOCK = 65_536
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
