@@ -82,8 +82,19 @@ def test_a_time_axis_of_days_has_dates() -> None:
 
 
 def test_the_begin_of_later_runs_is_marked() -> None:
-    timeline = draw((0, "relayed"), (30, "relayed"), runs=(-60, 15, 5000))
-    assert [round(start) for start in timeline.starts] == [48]
+    timeline = draw((10, "relayed"), (30, "relayed"), runs=(0, 15, 49))
+    assert [tick.label for tick in timeline.x_ticks][:: len(timeline.x_ticks) - 1] == [
+        *("18:00:00", "18:00:50")
+    ]
+    assert timeline.starts == [30.0, 98.0]
+
+
+def test_the_chart_lasts_to_the_end_of_the_journal() -> None:
+    history = History.from_rows([make_row(0, at=at(10))])
+    history.runs = [Run(started=at(0), ended=at(39))]
+    timeline = make_timeline(history, UTC)
+    assert timeline is not None
+    assert timeline.x_ticks[-1].label == "18:00:40"
 
 
 def test_every_category_has_a_bar() -> None:
