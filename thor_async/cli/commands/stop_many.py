@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from ..batch_runner import BatchOptions, BatchRunner
 from ..client_factory import find_addresses, is_loopback, make_client
 from ..errors import UsageError
@@ -243,6 +245,9 @@ def _write_report(
         print_error(
             f"cannot write {args.report} ({error.strerror}): free some space and use --resume again"
         )
+        return False
+    except msgspec.ValidationError as error:
+        print_error(f"cannot write {args.report}: a line of the journal has another form ({error})")
         return False
     print_error(f"the report is in {args.report}")
     return True
