@@ -172,7 +172,7 @@ def test_a_backoff_ends_with_the_time_of_its_call() -> None:
         loop = asyncio.get_running_loop()
         dispatcher = make_batch()
         counts: list[int] = []
-        dispatcher.on_unpermitted = lambda: counts.append(dispatcher.unpermitted)
+        dispatcher.on_room = lambda: counts.append(dispatcher.unpermitted)
         await dispatcher.wait_unpermitted(asyncio.sleep(60), 2.0)
         assert loop.time() == pytest.approx(2.0)
         assert (counts, dispatcher.unpermitted) == ([1], 0)

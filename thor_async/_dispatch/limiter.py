@@ -25,19 +25,19 @@ class PriorityLimiter:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = self._free = limit
+        self._limit = self.free = limit
         self._urgent: Waiters = deque()
         self._others: Waiters = deque()
 
     @property
     def in_flight(self) -> int:
-        return self._limit - self._free
+        return self._limit - self.free
 
     def try_acquire(self) -> bool:
         """Takes a permit if one is free. A free permit means that no request waits for one."""
-        if not self._free:
+        if not self.free:
             return False
-        self._free -= 1
+        self.free -= 1
         return True
 
     async def acquire(self, *, urgent: bool) -> bool:
@@ -57,4 +57,4 @@ class PriorityLimiter:
             return
         if self._others and wake_first(self._others, result=True):
             return
-        self._free += 1
+        self.free += 1
