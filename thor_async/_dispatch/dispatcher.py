@@ -131,7 +131,7 @@ class Dispatcher:
             or self._breaker.is_open
             or self.pace.is_limited
             or self._loop.time() >= until
-            or not self._limiter.try_acquire()
+            or not self._limiter.try_acquire(urgent=not self.is_batch)
         ):
             return False
         self.in_flight += 1
@@ -164,9 +164,7 @@ class Dispatcher:
                     began = self._loop.time()
                     has_turn = await self._acquire_turn(until)
                     paced += self._loop.time() - began if self.is_batch else 0.0
-                elif not self._limiter.try_acquire() and not await self.wait(
-                    self._limiter.acquire(urgent=not self.is_batch), until + paced
-                ):
+                elif not await self._acquire_limited(until + paced, spares=has_turn):
                     break
                 elif self._may_begin(probe, has_turn=has_turn):
                     if has_turn:
@@ -193,6 +191,14 @@ class Dispatcher:
             return True
         end = until if urgent else self.until
         return bool(await self.wait(self.pace.acquire_turn(urgent=urgent), end))
+
+    async def _acquire_limited(self, until: float, *, spares: bool) -> bool:
+        """Waits for a permit of the limiter. A paced batch `spares` one for a single call."""
+        urgent = not self.is_batch
+        if self._limiter.try_acquire(urgent=urgent, spares=spares and not urgent):
+            return True
+        waiting = self._limiter.acquire(urgent=urgent, spares=spares and not urgent)
+        return bool(await self.wait(waiting, until))
 
     def _may_begin(self, probe: int, *, has_turn: bool) -> bool:
         """Whether a request that has a permit may use it: things changed while it waited."""
