@@ -68,10 +68,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
             return f"{len(self.body):,} bytes, not JSON: not shown, because of a possible id_tag"
         if not isinstance(body, dict):
             return f"JSON that is no object: {len(self.body):,} bytes, not shown"
-        return {
-            name: value if isinstance(value, _SHOWN_FIELDS.get(name, ())) else MASKED
-            for name, value in body.items()
-        }
+        return {name: value if _is_shown(name, value) else MASKED for name, value in body.items()}
 
 
 async def iterate_dead_letters(
@@ -152,6 +149,10 @@ async def _get_message(
         if error.err_code == _NO_MESSAGE:
             return None
         raise
+
+
+def _is_shown(name: str, value: object) -> bool:
+    return name in _SHOWN_FIELDS and (value is None or isinstance(value, _SHOWN_FIELDS[name]))
 
 
 def _parse(message: RawStreamMsg) -> DeadLetter:
