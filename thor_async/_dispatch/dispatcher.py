@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from .._errors import NotSentError, ThorError, TooManyRequests
+from .._errors import NotSentError, NotSentReason, ThorError, TooManyRequests
 from .._events import (
     BatchAbandoned,
     BatchPaused,
@@ -74,7 +74,7 @@ class Dispatcher:
         self._waits: set[asyncio.Timeout] = set()
         self.deadlines = Deadlines(self._loop)
         self.until = math.inf
-        self.stop_reason: str | None = None
+        self.stop_reason: NotSentReason | None = None
         self.cause: Exception | None = None
         self._why: str | None = None
         self.is_aborted = False
@@ -89,7 +89,9 @@ class Dispatcher:
         self.until = self._loop.time() + seconds
         self._end_timer = self._loop.call_at(self.until, self.stop, "timeout")
 
-    def stop(self, reason: str, cause: Exception | None = None, why: str | None = None) -> None:
+    def stop(
+        self, reason: NotSentReason, cause: Exception | None = None, why: str | None = None
+    ) -> None:
         """Sends nothing more, for this `reason` of a `NotSentError`. What is in flight finishes.
 
         `why` describes the `cause`, where more is known of it than it tells itself.

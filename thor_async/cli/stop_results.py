@@ -87,7 +87,7 @@ class StopResult(msgspec.Struct, frozen=True):
     def record(self) -> dict[str, Any]:
         """Returns a flat row for JSON, without the id_tag."""
         source = self.outcome if self.confirmation is None else self.confirmation
-        row = msgspec.structs.asdict(source.record())
+        row = dict(source.record())
         row |= {"maybe_applied": self.maybe_applied, "next_step": self.next_step}
         if row["code"] is None and self.reason:
             row["reason"] = self.reason
