@@ -220,7 +220,12 @@ async def serving(
     )
     quick = RetryPolicy(max_attempts=3, initial_delay=0.01, retry_throttled=retry_throttled)
     thor = ThorClient(
-        key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0, max_rate=max_rate
+        key,
+        base_url=emulator.base_url,
+        retry=quick,
+        attempt_timeout=5.0,
+        max_rate=max_rate,
+        max_in_flight=settings.get("max_in_flight", 32),
     )
     worker = add_worker(broker, thor, **place.names | settings)
     async with worker.lifespan():

@@ -15,7 +15,7 @@ from nats.js.api import StreamConfig
 from tests.conftest import KEY, TAG, wait_until
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
-from thor_async.emulator import RateLimits, ThorEmulator
+from thor_async.emulator import Behaviour, RateLimits, ThorEmulator
 from thor_async.worker import service
 
 pytestmark = pytest.mark.broker
@@ -147,6 +147,24 @@ async def test_a_stop_is_confirmed(place: Place, emulator: ThorEmulator) -> None
         (letter,) = await place.dead()
     assert (row["state"], row["next_step"], row["deliveries"]) == ("stopped", "done", 1)
     assert (letter.headers or {})["Thor-Reason"].endswith(": ChargeboxNotFound")
+
+
+async def test_what_is_only_watched_leaves_its_place(
+    place: Place, emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_WATCHED_AT_ONCE", 6)
+    emulator.behaviours[None] = Behaviour(delay=(600.0, 600.0))
+    emulator.faults = msgspec.structs.replace(emulator.faults, latency=(0.02, 0.02))
+    commands = fleet(emulator, 20)
+    async with serving(place, emulator, confirm=60.0, max_in_flight=2, drain=1.0) as worker:
+        await place.send(*commands)
+        await wait_until(lambda: len(emulator.ledger.requests) == 12)
+        await asyncio.sleep(0.5)
+        assert worker.in_hand == 12  # as many as may be watched
+    times = [request.at for request in emulator.ledger.requests]
+    assert len(times) == 12
+    # Two at the same time.
+    assert all(later - earlier > 0.01 for earlier, later in zip(times, times[2:], strict=False))
 
 
 async def test_an_existing_stream_and_consumer_are_not_changed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nats.aio.msg import Msg
@@ -70,6 +71,15 @@ class MessageHandler:
     def pace_status(self) -> tuple[float | None, int]:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return self._thor._pace_status()
+
+    @property
+    def watched(self) -> int:
+        """The number of commands that are sent and only watched, or that wait for a list."""
+        return 0 if self._confirm is None else self._thor._check_open().dispatcher.unpermitted
+
+    def call_when_watching(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` whenever there may be more that is only watched."""
+        self._thor._check_open().dispatcher.on_unpermitted = callback
 
     async def handle(self, message: Msg, setup: StreamSetup) -> None:
         """Ends the message, or leaves it to be delivered again. Raises nothing."""
