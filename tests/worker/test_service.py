@@ -109,7 +109,7 @@ async def test_a_refused_account_pauses_and_loses_nothing(
 ) -> None:
     commands = fleet(emulator, 40)
     keys = ["rotated-away"]
-    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8):
+    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8) as worker:
         await place.send(*commands)
         await wait_until(lambda: len(emulator.ledger.requests) >= 3)
         assert len(emulator.ledger.requests) <= 9  # those in flight, and one probe
@@ -117,6 +117,10 @@ async def test_a_refused_account_pauses_and_loses_nothing(
         await place.emptied()
         assert await place.dead() == []
         assert len(await place.outcomes()) == 40
+        assert worker._handler.results["relayed", None] == 40
+        assert worker._handler.results["rejected", "APIKeyNotFound"] > 0
+        assert worker._handler.redeliveries > 0
+        assert worker.pending == 0
     assert emulator.charges == {}
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert [text for text in errors if "Thor refuses the account: Thor answered 403" in text]

@@ -140,6 +140,12 @@ class StopWorker:
         return len(self._tasks)
 
     @property
+    def pending(self) -> int | None:
+        """The commands that no worker had received when it was last looked; None if unknown."""
+        setup = None if self._client is None else self._serving.setup
+        return None if setup is None else setup.pending
+
+    @property
     def pace_status(self) -> tuple[float | None, int]:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return (None, 0) if self._client is None else self._handler.pace_status
