@@ -59,11 +59,11 @@ class Dispatcher:
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._limiter = limiter
-        self.pace = Pace() if pace is None else pace
+        self.pace: Pace = Pace() if pace is None else pace
         self._emit = emit
         self.is_batch = is_batch
         self._loop = asyncio.get_running_loop()
-        self.time = self._loop.time
+        self.time: Callable[[], float] = self._loop.time
         self._breaker = CircuitBreaker(
             give_up_after=give_up_after,
             on_open=lambda cause: emit(BatchPaused(describe_cause(cause))),
@@ -72,15 +72,15 @@ class Dispatcher:
         )
         self._end_timer: asyncio.TimerHandle | None = None
         self._waits: set[asyncio.Timeout] = set()
-        self.deadlines = Deadlines(self._loop)
-        self.until = math.inf
+        self.deadlines: Deadlines = Deadlines(self._loop)
+        self.until: float = math.inf
         self.stop_reason: NotSentReason | None = None
         self.cause: Exception | None = None
         self._why: str | None = None
-        self.is_aborted = False
-        self.in_flight = 0
+        self.is_aborted: bool = False
+        self.in_flight: int = 0
         self._idle_waiters: Waiters = deque()
-        self.unpermitted = 0
+        self.unpermitted: int = 0
         self.on_unpermitted: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
 

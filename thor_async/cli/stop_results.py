@@ -102,7 +102,7 @@ def open_stream(
     No retry can stop a later charge, also without a transaction.
     """
     if options.ensure is not None:
-        return thor.ensure_stopped_stream(commands, within=options.ensure)
+        return _calls.ensure_stream(thor._check_open(), commands, within=options.ensure)
     if options.wait is None:
         return _calls.stop_stream(
             thor._check_open(), commands, within=options.within, pin=options.pin, pins_retries=True
