@@ -78,21 +78,6 @@ def test_the_bar_tells_the_rate_that_thor_allows(terminal: Terminal) -> None:
     assert "Thor allows about 0.5 a second:" in terminal.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.04, "0.0 s"),
-        (9.6, "9.6 s"),
-        (10, "10 s"),
-        (119, "119 s"),
-        (120, "2 min"),
-        (7300, "2.0 h"),
-    ],
-)
-def test_a_duration(seconds: float, expected: str) -> None:
-    assert console.format_duration(seconds) == expected
-
-
 def test_the_demo_in_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", terminal)
     assert main(["demo", "--charges", "8"]) == 0

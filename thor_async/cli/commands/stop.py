@@ -11,6 +11,7 @@ from thor_async import BatchGaveUp, StopCharge, ThorClient
 
 from ..client_factory import make_client
 from ..errors import UsageError
+from ..input.commands import make_command
 from ..output.console import describe_result, print_error
 from ..signals import exit_status, on_interrupt
 from ..stop_results import StopOptions, StopResult, as_result, open_stream
@@ -21,7 +22,7 @@ _PROGRESS_GAP = 10.0
 def run(args: argparse.Namespace) -> int:
     """Stops one charge and prints one line about it, also after Ctrl-C."""
     try:
-        command = StopCharge(args.chargebox, args.connector, args.id_tag, args.transaction)
+        command = make_command(args.chargebox, args.connector, args.id_tag, args.transaction)
     except ValueError as error:
         raise UsageError(str(error)) from None
     client, options = make_client(args), StopOptions.from_args(args)

@@ -20,7 +20,8 @@ from ..input.command_file import (
     read_command_file,
 )
 from ..output.allowed_rate import AllowedRate, format_rate
-from ..output.console import format_duration, print_error, progress
+from ..output.console import print_error, progress
+from ..output.durations import format_duration
 from ..output.kept_input import KeptInput
 from ..output.resume import ONLY_A_PERSON, RUN_AGAIN, ResumeState
 from ..output.sink import Output, StandardOutput

@@ -17,6 +17,7 @@ from ..client_factory import make_client
 from ..errors import UsageError
 from ..input.bad_rows import BadRows
 from ..input.command_file import CommandFile
+from ..input.commands import make_command
 from ..input.csv_format import COLUMNS
 from .running import read_lists
 from .stop_many import check_arguments, stop_rows
@@ -110,7 +111,7 @@ def _make_commands(
             "type": charge.type,
         }
         try:
-            yield StopCharge(
+            yield make_command(
                 charge.chargebox,
                 charge.connector,
                 charge.id_tag,

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from .allowed_rate import AllowedRate, format_rate
+from .durations import format_duration
 from .stats import BatchStats, Kind, format_counts
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ ADVICE = {
 }
 _HEADINGS = ("verdict", "code", "charge", "next step", "outcomes")
 _COLOURS = {"done": "green", "resend": "yellow", "check": "yellow", "fix": "red"}
-_MINUTE, _HOUR = 60, 3600
-_SHORT = 9.95
 
 
 def describe_result(result: StopResult) -> str:
@@ -121,15 +120,6 @@ def _describe_pace(done: int, total: int, seconds: float, allowed: float | None)
         return ""
     left = format_duration(seconds / done * (total - done))
     return f"{done / seconds:,.1f}/s, {left} left"
-
-
-def format_duration(seconds: float) -> str:
-    """Returns the duration in a unit of which there are at least two."""
-    if seconds < 2 * _MINUTE:
-        return f"{seconds:.0f} s" if seconds >= _SHORT else f"{seconds:.1f} s"
-    if seconds < 2 * _HOUR:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:,.1f} h"
 
 
 def print_table(kinds: Counter[Kind], file: TextIO) -> None:
