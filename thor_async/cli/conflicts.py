@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .output.default_journal import find_last_journal
 from .output.durations import format_duration
 
 
@@ -31,10 +32,11 @@ def find_conflict_with_count(args: argparse.Namespace, charges: int) -> str | No
             f"--canary {args.canary:,} is more than the {charges:,} charges: give less": (
                 is_first_run and args.canary > charges
             ),
-            f"--over {over} is too short: {needs}": (
+            f"--over {over or 0:g} is too short: {needs}": (
                 over is not None and charges > 1 and needed > over
             ),
-            f"--within {within} is too short: {needs}": within is not None and needed > within,
+            f"--within {within or 0:g} is too short: {needs}": within is not None
+            and needed > within,
         }
     )
 
@@ -93,7 +95,7 @@ def _output_conflicts(args: argparse.Namespace) -> dict[str, bool]:
 
 def _resume_conflicts(args: argparse.Namespace) -> dict[str, bool]:
     return {
-        "--resume needs --output FILE: the journal of the earlier run": (
+        f"--resume needs --output FILE: the journal of the earlier run{_hint_at_journal(args)}": (
             args.resume and args.output is None
         ),
         "--resend-unknown needs --resume": args.resend_unknown and not args.resume,
@@ -103,6 +105,11 @@ def _resume_conflicts(args: argparse.Namespace) -> dict[str, bool]:
             args.file is None and not args.resume
         ),
     }
+
+
+def _hint_at_journal(args: argparse.Namespace) -> str:
+    journal = find_last_journal(args.file)
+    return "" if journal is None else f"; the last one here is {journal}"
 
 
 def _first(conflicts: dict[str, bool]) -> str | None:
