@@ -17,6 +17,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 import thor_async
 from tests.conftest import KEY, TAG, Rests, wait_until
+from tests.documents import DOCUMENTS
 from tests.recipes import aiohttp_app, fastapi_app, litestar_app, serving
 from tests.recipes.answers import http_status
 from tests.recipes.serving import Serve, Served
@@ -25,7 +26,6 @@ from thor_async import NotSentError, StopCharge, ThorClient, ThorError
 from thor_async.emulator import Notifications, ScriptedAnswer, ThorEmulator
 
 RECIPES = Path(__file__).parent / "recipes"
-README = (RECIPES.parent.parent / "README.md").read_text()
 COMMAND = {"chargebox": "box-1", "connector": 1, "id_tag": TAG}
 EVERYWHERE = pytest.mark.parametrize("serve", [serving.fastapi, serving.litestar, serving.aiohttp])
 
@@ -58,7 +58,8 @@ async def post(url: str, body: object = COMMAND) -> tuple[int, Any, dict[str, st
 
 @pytest.mark.parametrize("name", ["answers", "fastapi_app", "aiohttp_app", "shielded"])
 def test_the_readme_shows_what_is_tested_here(name: str) -> None:
-    assert f"```python\n{(RECIPES / name).with_suffix('.py').read_text()}```" in README
+    page = DOCUMENTS["tests/recipes/README.md"]
+    assert f"```python\n{(RECIPES / name).with_suffix('.py').read_text()}```" in page
 
 
 @EVERYWHERE

@@ -7,7 +7,7 @@ import contextvars
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
 
 from ._command_puller import CommandPuller
 from ._dispatch.breaker import PauseStatus
@@ -134,13 +134,15 @@ class OutcomeStream(Generic[C, R]):
         self._puller.ask()
         return outcome
 
-    def __enter__(self) -> NoReturn:
-        raise TypeError("use `async with`, not `with`")
+    if not TYPE_CHECKING:  # to a type checker, these are errors
 
-    def __exit__(self, *exc_info: object) -> None: ...
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use `async with`, not `with`")
 
-    def __await__(self) -> NoReturn:
-        raise TypeError("a stream is not awaited: use `async with ... as stream`")
+        def __exit__(self, *exc_info: object) -> None: ...
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("a stream is not awaited: use `async with ... as stream`")
 
     def _check_open(self) -> None:
         if not self._is_entered:

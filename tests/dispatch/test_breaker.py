@@ -12,6 +12,7 @@ from thor_async import (
     ConnectionLost,
     InternalServerError,
     NotSentError,
+    NotSentReason,
     ServerError,
     ThorError,
 )
@@ -238,7 +239,9 @@ def test_any_answer_of_thor_closes_it(answer: ThorError | None) -> None:
     ("reason", "next_probe"),
     [("connect", 3.0), ("tls", 3.0), ("proxy", 3.0), ("expired", 1.0), ("closed", 1.0)],
 )
-def test_a_probe_that_did_not_try_thor_is_given_to_the_next(reason: str, next_probe: float) -> None:
+def test_a_probe_that_did_not_try_thor_is_given_to_the_next(
+    reason: NotSentReason, next_probe: float
+) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         breaker = CircuitBreaker()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
 from .._errors import NotInTransaction, Verdict, WrongTransaction
-from .._models import NextStep, OutcomeRecord, StopCharge, StopOutcome
+from .._models import NextStep, OutcomeRecord, StopCharge, StopOutcome, to_dict, utc_now
 from .._protocol.notifications import StopNotification
 from .snapshot import ListedCharge, Snapshot
 
@@ -36,8 +37,13 @@ _MAY_LAG = "absent from running lists, which may be behind by seconds"
 
 
 class ConfirmationRecord(OutcomeRecord, frozen=True, kw_only=True):
-    """A `Confirmation` as one flat row, ready for a JSON line; without the id_tag."""
+    """A `Confirmation` as one flat row, ready for a JSON line; without the id_tag.
 
+    `at` is the time (UTC) at which the state was known, `answered_at` that of the last stop's
+    outcome.
+    """
+
+    answered_at: datetime
     state: State
     evidence: str
     stops_sent: int
@@ -48,13 +54,15 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     `state` is `stopped` (proven), `refused` by the chargebox, `still_running` in the last list, or
     `unconfirmed`. `evidence` is a sentence that says why; `outcome` is the outcome of the last
-    stop. `stops_sent` counts the stops that were made of it.
+    stop. `stops_sent` counts the stops that were made of it, `at` is the time (UTC) at which the
+    state was known.
     """
 
     state: State
     evidence: str
     outcome: StopOutcome
     stops_sent: int = 1
+    at: datetime = msgspec.field(default_factory=utc_now)
 
     @property
     def next_step(self) -> NextStep:
@@ -71,10 +79,18 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     def record(self) -> ConfirmationRecord:
         """Returns this confirmation as one flat row that msgspec can encode."""
-        row = msgspec.structs.asdict(self.outcome.record()) | {"next_step": self.next_step}
+        row = dict(self.outcome.record()) | {"next_step": self.next_step, "at": self.at}
         return ConfirmationRecord(
-            **row, state=self.state, evidence=self.evidence, stops_sent=self.stops_sent
+            **row,
+            answered_at=self.outcome.at,
+            state=self.state,
+            evidence=self.evidence,
+            stops_sent=self.stops_sent,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns `record()` as plain builtins, for `json.dumps`: times are ISO text."""
+        return to_dict(self.record())
 
 
 def is_worth_watching(outcome: StopOutcome) -> bool:

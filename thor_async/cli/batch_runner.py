@@ -22,7 +22,6 @@ from .output.progress import NoProgress, Progress
 from .output.resume import JournalLine, ResumeState
 from .output.sink import Output, OutputFull
 from .output.stats import BatchStats
-from .output.timestamps import utc_timestamp
 from .signals import on_interrupt
 from .spread import Spread, spread_commands
 from .stop_results import Commands, Item, StopOptions, as_result, find_pause, open_stream
@@ -274,7 +273,6 @@ class BatchRunner:
         result = as_result(item, may_have_been_sent=self.resume_state.may_be_stopped(row))
         line = {
             "line": self.command_file.line_number(row),
-            "at": utc_timestamp(),
             **result.record(),
             "index": row,
         }

@@ -88,7 +88,7 @@ class StopResult(msgspec.Struct, frozen=True):
     def record(self) -> dict[str, Any]:
         """Returns a flat row for JSON, without the id_tag."""
         source = self.outcome if self.confirmation is None else self.confirmation
-        row = msgspec.structs.asdict(source.record())
+        row = dict(source.record())
         row |= {"maybe_applied": self.maybe_applied, "next_step": self.next_step}
         if row["code"] is None and self.reason:
             row["reason"] = self.reason
@@ -104,7 +104,7 @@ def open_stream(thor: ThorClient, commands: Commands, options: StopOptions) -> S
     No retry can stop a later charge, also without a transaction.
     """
     if options.ensure is not None:
-        return thor.ensure_stopped_stream(commands, within=options.ensure)
+        return _calls.ensure_stream(thor._check_open(), commands, within=options.ensure)
     if options.wait is None:
         return _calls.stop_stream(
             thor._check_open(), commands, within=options.within, pin=options.pin, pins_retries=True

@@ -68,9 +68,9 @@ class ChargerFleet:
         self.behaviours: dict[str | None, Behaviour] = {}
         self.offline: set[str] = set()
         self.notifications: webhooks.Notifications | None = None
-        self.ledger = Ledger()
-        self.next_transaction = 1
-        self.clock_offset = 0.0
+        self.ledger: Ledger = Ledger()
+        self.next_transaction: int = 1
+        self.clock_offset: float = 0.0
         self._rng = random.Random(seed)
         self._charger_rng = random.Random(f"chargeboxes {seed}")
         self._clock = Clock()

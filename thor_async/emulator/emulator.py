@@ -78,8 +78,8 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         ChargerFleet.__init__(self, seed)
         Accounts.__init__(self, self._clock, api_key, limits, source_ip, enabled)
         Server.__init__(self, host, port, sock)
-        self.faults = faults or Faults()
-        self.lists = Lists()
+        self.faults: Faults = faults or Faults()
+        self.lists: Lists = Lists()
         self._get_rng = random.Random(f"gets {seed}")
         self._scripts: defaultdict[str | None, deque[ScriptedAnswer]] = defaultdict(deque)
         self._always: dict[str | None, ScriptedAnswer] = {}

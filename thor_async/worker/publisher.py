@@ -106,7 +106,7 @@ class SettlementPublisher:
                 self.unstored -= 1
 
     def _encode_outcome(self, result: StopOutcome | Confirmation, deliveries: int) -> bytes:
-        row: dict[str, object] = msgspec.to_builtins(result.record())
+        row = result.to_dict()
         maybe_applied = row["maybe_applied"] or deliveries > 1
         row |= {"maybe_applied": maybe_applied, "deliveries": deliveries}
         body = msgspec.json.encode(row)
