@@ -93,6 +93,7 @@ from thor_async.cli.options import COMMANDS
         ),
         (["running", "--tags", "no-such-file"], "cannot read no-such-file"),
         (["running", "--chargeboxes", "no-such-file"], "one chargebox on each line"),
+        (["running", "--file", "x", "--site", "y"], "leave the filters out"),
         (["demo", "--charges", "0"], "--charges: must be at least 1"),
         (["demo", "--charges", "5", "--fleet", "x"], "not allowed with argument --charges"),
         (["demo", "--fleet", "no-such-file"], "cannot read no-such-file"),

@@ -7,11 +7,17 @@ import argparse
 from .output.default_journal import find_last_journal
 from .output.durations import format_duration
 
+_SELECTIONS = ("site", "alias", "chargebox", "older_than", "min_energy", "type")
+
 
 def find_conflict(args: argparse.Namespace) -> str | None:
     """Returns the problem with options that need or exclude others, or None."""
     if args.command == "emulate":
         return _find_emulator_conflict(args)
+    if args.command == "running":
+        selects = any(getattr(args, name) is not None for name in _SELECTIONS)
+        told = "--file lists every row of the file: leave the filters out"
+        return told if args.file is not None and selects else None
     if args.command not in {"stop", "stop-many", "stop-running"}:
         return None
     if args.wait is not None and args.ensure is not None:

@@ -73,7 +73,7 @@ def test_what_matches_is_stopped_by_its_transaction(
         (["--chargebox", "A", "--alias", "*B"], "the nearest names are 'Chargebox A'"),
         (
             ["--older-than", "2d"],
-            "no charge that matches runs longer than 48.0 h (the oldest: 20.0 h)",
+            "that matches runs longer than 48.0 h (the oldest: 20.0 h)",
         ),
     ],
 )

@@ -106,8 +106,8 @@ def _compare_file(args: argparse.Namespace, command_file: CommandFile) -> int:
             is_other = command.transaction not in {None, charge.transaction}
             state = "other" if is_other else "yes"
         counts[state] += 1
-        found = {"alias": aliases.get(command.chargebox), "running": state}
-        rows.append(make_row(command) | found)
+        alias = aliases.get(command.chargebox)
+        rows.append(make_row(command) | ({"alias": alias} if alias else {}) | {"running": state})
     _write(args, [*dict.fromkeys([*find_columns(command_file), "alias", "running"])], rows)
     if not args.quiet:
         print_error(
