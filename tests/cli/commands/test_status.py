@@ -61,7 +61,11 @@ def test_the_status_as_json(thor: Thor, run: Run, fleet: Fleet, output: Path) ->
     assert found["next_steps"] == {"done": 3, "fix": 1, "resend": 1}
     assert (found["rows"], found["runs"], found["not_looked_at"]) == (5, 1, 3)
     assert found["outcomes"][0] == {
-        **{"verdict": "relayed", "code": "", "state": "", "next_step": "done", "count": 3}
+        "verdict": "relayed",
+        "code": "",
+        "state": "",
+        "next_step": "done",
+        "count": 3,
     }
 
 
