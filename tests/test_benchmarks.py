@@ -276,6 +276,7 @@ def drawn() -> dict[str, Any]:
     each = chunks(library=[(0, 2), (1, 3)], tuned=[(0, 2), (1, 4)])
     return {
         "throughput": {"chunks": {"asyncio": each, "uvloop": each}},
+        "tls": {"tls_chunks": {"asyncio": each, "uvloop": each}},
         "memory": {"growth_mib": {"stop_stream": {"1000": 0.0, "10000": 0.1}, "gather": {}}},
         "latency": {"rows": rows},
         "throttle": {"peers": [row._asdict() for row in throttled_peers()]},

@@ -20,7 +20,6 @@ R = TypeVar("R")
 _WINDOW = 4
 """Commands that may be pulled and unread, for each that may be in flight."""
 
-
 _MOST_CUTS = 100
 """Cancellations of a leave that the clean-up of an input may outlast. anyio sends one a round."""
 
@@ -86,7 +85,7 @@ class OutcomeStream(Generic[C, R]):
         if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")
         self._is_entered = True
-        self._dispatcher.on_unpermitted = self._puller.ask
+        self._dispatcher.on_room = self._puller.ask
         if self._within is not None:
             self._dispatcher.stop_after(self._within)
         return self
@@ -174,11 +173,14 @@ class OutcomeStream(Generic[C, R]):
         return cancelled
 
     def _has_room(self) -> bool:
+        dispatcher = self._dispatcher
         # Commands without a permit leave their place to others.
-        return (
-            self._busy - self._dispatcher.unpermitted < self._width
-            and self._pulled - self._read < self._window
-        )
+        busy = self._busy - dispatcher.unpermitted
+        if busy >= self._width or self._pulled - self._read >= self._window:
+            return False
+        # Only one may wait for its permit, because each costs a task.
+        waiting = busy - dispatcher.in_flight
+        return waiting == 0 or waiting <= dispatcher.free
 
     def _start(self, command: C) -> None:
         self._start_task(self._pulled, command)

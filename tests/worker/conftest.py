@@ -55,6 +55,10 @@ class Server:
         self.process.terminate()
         self.process.wait()
 
+    def remove_store(self) -> None:
+        """Removes all streams of a server that was stopped."""
+        shutil.rmtree(self.folder / "jetstream")
+
 
 @contextlib.contextmanager
 def run_server(folder: Path) -> Iterator[Server]:
@@ -90,7 +94,7 @@ class Place:
         self.number = next(NUMBERS)
         self.url = url
         self.jetstream = jetstream
-        self.names = {
+        self.names: dict[str, Any] = {
             "stream": f"THOR{self.number}",
             "subject": f"t{self.number}.stop",
             "dead_letter": f"t{self.number}.stop.dead",

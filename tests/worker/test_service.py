@@ -189,9 +189,9 @@ async def test_the_state_is_in_the_health_file(
 ) -> None:
     file = tmp_path / "health"
     async with serving(place, emulator, health_file=file):
-        await wait_until(file.exists)
-    health = {"state": "running", "in_hand": 0, "pace": None, "throttled": 0}
-    assert msgspec.json.decode(file.read_bytes()) == health
+        await wait_until(lambda: file.exists() and health(file)["state"] == "running")
+        found = health(file)
+    assert found == {"state": "running", "in_hand": 0, "pace": None, "throttled": 0}
     async with serving(place, emulator, health_file=tmp_path / "no" / "health"):
         await place.send(b"")
         await place.emptied()

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from datetime import UTC, datetime
 
-from faststream.nats import NatsMessage
+from nats.aio.msg import Msg
 
 from .. import _calls
 from .._client import ThorClient
@@ -18,14 +18,20 @@ from .._events import describe_cause
 from .._models import StopCharge, StopOutcome
 from .deliveries import Delivery, DeliveryTracker
 from .publisher import SettlementPublisher
-from .settlement import Settlement, apply_as_of, decide, find_expiry, read_command
+from .settlement import (
+    FRESH_FOR,
+    Settlement,
+    apply_as_of,
+    decide,
+    find_expiry,
+    read_command,
+)
+from .streams import StreamSetup
 
 LOG = logging.getLogger("thor_async.worker")
 
-# A draining worker must finish its last pull first: that pull would take the message again, and
-# lose it for another ack_wait.
-PULL_TIMEOUT = 2.0
-_HANDOVER_DELAY = PULL_TIMEOUT + 1.0
+_HANDOVER_DELAY = 1.0
+"""Seconds in which a draining worker ends its last pull, which would take the message again."""
 
 
 class MessageHandler:
@@ -40,7 +46,7 @@ class MessageHandler:
         publisher: SettlementPublisher,
         *,
         max_age: float,
-        fresh_for: float,
+        fresh_for: float = FRESH_FOR,
         confirm: float | None,
     ) -> None:
         self._thor = thor
@@ -65,14 +71,14 @@ class MessageHandler:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return self._thor._pace_status()
 
-    async def handle(self, message: NatsMessage) -> None:
+    async def handle(self, message: Msg, setup: StreamSetup) -> None:
         """Ends the message, or leaves it to be delivered again. Raises nothing."""
-        delivery = self.deliveries.begin(message)
+        delivery = self.deliveries.begin(message, setup)
         if delivery is None:
             return
         try:
             if self.deliveries.is_stored(delivery):
-                await message.ack()
+                await self._publisher.end(delivery, Settlement("ack"))
             else:
                 await self._settle(delivery)
         except Exception as failure:
@@ -97,13 +103,13 @@ class MessageHandler:
 
     async def _settle(self, delivery: Delivery) -> None:
         """Stops the command's charge, then acknowledges, dead-letters or returns the message."""
-        command = read_command(delivery.message.body)
+        command = read_command(delivery.message.data)
         if isinstance(command, Settlement):
             await self._end(delivery, command)
             return
         probe = await self._breaker.acquire_probe()
         if self.is_draining:
-            await delivery.message.nack(_HANDOVER_DELAY)
+            await self._end(delivery, Settlement("retry", delay=_HANDOVER_DELAY))
             return
         now, created, count = datetime.now(UTC), delivery.created, delivery.count
         expiry = find_expiry(command, created, now, count, max_age=self._max_age)
@@ -111,7 +117,9 @@ class MessageHandler:
             self._breaker.release_probe(probe)
             await self._end(delivery, expiry)
             return
-        command = apply_as_of(command, created, now, count, fresh_for=self._fresh_for)
+        # Another worker may have a message that is older than ack_wait.
+        fresh_for = min(self._fresh_for, delivery.setup.ack_wait / 2)
+        command = apply_as_of(command, created, now, count, fresh_for=fresh_for)
         try:
             result = await self._stop(command)
         except BaseException:
@@ -155,11 +163,21 @@ class MessageHandler:
         settlement: Settlement,
         result: StopOutcome | Confirmation | None = None,
     ) -> None:
+        if settlement.action == "retry" and await self._publisher.is_gone(delivery):
+            settlement = _bury(settlement, result)
         if not await self._publisher.store(delivery, settlement, result):
             settlement = Settlement("ack")  # the result that was stored before counts
         if settlement.action != "retry":
             self.deliveries.record_stored(delivery)
         await self._publisher.end(delivery, settlement)
+
+
+def _bury(settlement: Settlement, result: StopOutcome | Confirmation | None) -> Settlement:
+    """Returns the settlement of a message that cannot be delivered again."""
+    reason = f"its stream was deleted: {settlement.reason or 'not sent'}"
+    outcome = result.outcome if isinstance(result, Confirmation) else result
+    maybe_applied = outcome is not None and (outcome.error is None or outcome.maybe_applied)
+    return Settlement("dead_letter", reason=reason, maybe_applied=maybe_applied)
 
 
 def _log_pause(cause: ThorError) -> None:

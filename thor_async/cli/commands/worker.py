@@ -77,30 +77,31 @@ def _check_address(address: str) -> None:
 
 async def _serve(broker: NatsBroker, worker: StopWorker) -> None:
     stop_signal = asyncio.Event()
+    start = asyncio.timeout(None)  # it waits for NATS without a limit
+
+    def stop() -> None:
+        stop_signal.set()
+        if not is_started:
+            start.reschedule(0.0)
+
+    is_started = False
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop_signal.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     async with contextlib.AsyncExitStack() as stack:
-        start = asyncio.create_task(_start(stack, broker, worker))
-        stop = asyncio.create_task(stop_signal.wait())
-        await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
-        if stop_signal.is_set():
-            # The start waits for NATS, without a limit.
-            start.cancel()
         try:
-            await start
+            async with start:
+                await stack.enter_async_context(worker.lifespan())
+                await broker.start()
+        except TimeoutError:
+            if not stop_signal.is_set():
+                raise
+        else:
+            is_started = True
             LOG.info("serving")
             await stop_signal.wait()
             LOG.info("draining")
-        except asyncio.CancelledError:
-            return
         finally:
-            stop.cancel()
             await broker.stop()
-
-
-async def _start(stack: contextlib.AsyncExitStack, broker: NatsBroker, worker: StopWorker) -> None:
-    await stack.enter_async_context(worker.lifespan())
-    await broker.start()
 
 
 async def _log_nats_error(error: Exception) -> None:
