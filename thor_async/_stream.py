@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
 
 from ._command_puller import CommandPuller
+from ._dispatch.breaker import PauseStatus
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import BatchGaveUp
 
@@ -75,6 +76,10 @@ class OutcomeStream(Generic[C, R]):
         """
         self._puller.is_over = True
         self._dispatcher.stop("closed")
+
+    def _pause_status(self) -> PauseStatus | None:
+        """What is known of a pause while Thor seems down. For the command line."""
+        return self._dispatcher.pause_status
 
     async def __aenter__(self) -> Self:
         if self._is_entered:

@@ -17,7 +17,7 @@ from .._events import (
     describe_failure,
 )
 from .._transport.deadlines import Deadlines
-from .breaker import CircuitBreaker
+from .breaker import CircuitBreaker, PauseStatus
 from .limiter import PriorityLimiter
 from .pace import Pace
 
@@ -313,6 +313,11 @@ class Dispatcher:
                 raise
         finally:
             self.unpermitted -= 1
+
+    @property
+    def pause_status(self) -> PauseStatus | None:
+        """What is known of a pause while Thor seems down; None without one."""
+        return self._breaker.pause_status
 
     @property
     def is_paused(self) -> bool:

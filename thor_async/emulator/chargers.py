@@ -65,6 +65,7 @@ class ChargerFleet:
     def __init__(self, seed: int) -> None:
         self.charges: dict[tuple[str, int], Charge] = {}
         self.chargeboxes: dict[str, set[int]] = {}
+        self.aliases: dict[str, str] = {}
         self.behaviours: dict[str | None, Behaviour] = {}
         self.offline: set[str] = set()
         self.notifications: webhooks.Notifications | None = None

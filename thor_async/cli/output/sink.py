@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO, Protocol
 
+from ..streams import discard
+from .console import print_error
 from .resume import ResumeState
 
 
@@ -84,3 +86,23 @@ class StandardOutput:
     def close(self) -> None:
         if self._copy is not None:
             self._copy.close()
+
+
+class Echo:
+    """Writes lines to standard output too. The journal has them, so a closed output is no loss."""
+
+    def __init__(self) -> None:
+        self._is_open = True
+
+    def __call__(self, line: bytes) -> None:
+        if not self._is_open:
+            return
+        try:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            self._is_open = False
+            discard(sys.stdout)
+            print_error(
+                f"standard output gets no more outcomes ({error.strerror}): the journal has them"
+            )
