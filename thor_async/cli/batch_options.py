@@ -126,5 +126,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     completes_files(
         add("--report", metavar="FILE.html", help="a page about all charges, for any browser")
     )
+    operator = "who asked for it, for the journal and the report (your login name)"
+    add("--operator", type=types.name, metavar="NAME", help=operator)
     add_quiet_option(command, "print neither progress nor summary, only what is wrong")
     add_json_option(command, "with --dry-run: print it as one JSON object")

@@ -71,9 +71,9 @@ def _add_nats_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--nats", required=True, metavar="URL", help="such as nats://host:4222")
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
-    add("--subject", default="thor.stop", metavar="S", help="of the commands (thor.stop)")
-    add("--dead-letter", default="thor.stop.dead", metavar="S", help="(thor.stop.dead)")
-    add("--outcomes", default="thor.stop.outcomes", metavar="S", help="(thor.stop.outcomes)")
+    add("--subject", default="thor.stop", metavar="SUBJECT", help="of the commands (thor.stop)")
+    add("--dead-letter", default="thor.stop.dead", metavar="SUBJECT", help="(thor.stop.dead)")
+    add("--outcomes", default="thor.stop.outcomes", metavar="SUBJECT", help="(thor.stop.outcomes)")
 
 
 def _add_guards(command: argparse.ArgumentParser) -> None:
