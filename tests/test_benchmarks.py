@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    demo_picture,
     latency,
     memory,
     outage,
