@@ -49,8 +49,7 @@ def test_every_bad_row_is_named_and_nothing_is_sent(
         f"line 3: connector {whole}",
         f"line 5: connector {whole}",
         r"line 6: chargebox must not hold control characters, not 'D\nD': clean it",
-        "line 8: transaction must be an int of at least 1, not 0: "
-        "leave it out when it is not known",
+        "line 8: transaction must be at least 1, not 0: leave it out when it is not known",
         "line 9: id_tag must not be empty or blank",
         f"line 10: connector {whole}",
         "line 11: 3 cells under 4 columns: add or quote what is missing",

@@ -321,7 +321,7 @@ def test_a_report_that_cannot_be_written_at_the_end(
     def write(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("thor_async.cli.commands.stop_many.write_report", write)
+    monkeypatch.setattr("thor_async.cli.batch_report.write_report", write)
     result = run("stop-many", path, "--report", page)
     assert result.status == 1
     assert len(result.records) == 2

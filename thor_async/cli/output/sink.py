@@ -10,6 +10,8 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from ..streams import discard
+from .console import print_error
 from .printable import encode_line
 from .resume import ResumeState
 from .run_info import RunInfo
@@ -108,3 +110,23 @@ class StandardOutput:
         """Writes a line for the report only: standard output has nothing but outcomes."""
         if self._copy is not None:
             self._copy.write(encode_line(line))
+
+
+class Echo:
+    """Writes lines to standard output too. The journal has them, so a closed output is no loss."""
+
+    def __init__(self) -> None:
+        self._is_open = True
+
+    def __call__(self, line: bytes) -> None:
+        if not self._is_open:
+            return
+        try:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            self._is_open = False
+            discard(sys.stdout)
+            print_error(
+                f"standard output gets no more outcomes ({error.strerror}): the journal has them"
+            )
