@@ -133,9 +133,9 @@ def _values(top: int) -> list[int]:
 
 
 def _round_up(count: int) -> int:
-    """Returns 1, 2, 4, 5 or 10 times a power of ten that is not less."""
+    """Returns a digit times a power of ten that is not less."""
     power: int = 10 ** (len(str(count)) - 1)
-    return next(n * power for n in (1, 2, 4, 5, 10) if n * power >= count)
+    return math.ceil(count / power) * power
 
 
 def _describe_step(step: int) -> str:
