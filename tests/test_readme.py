@@ -117,7 +117,10 @@ async def test_telemetry_takes_every_stop(
 async def test_the_emulator_is_set_up_as_its_page_says(emulator: ThorEmulator) -> None:
     names = {name: getattr(thor_async.emulator, name) for name in thor_async.emulator.__all__}
     await perform(
-        "assert emulator.charges == {}\n", **names, ThorClient=ThorClient, StopCharge=StopCharge
+        "async with ThorEmulator() as emulator",
+        **names,
+        ThorClient=ThorClient,
+        StopCharge=StopCharge,
     )
     for number in (1, 2):
         emulator.start_charge(f"box-{number}", 1)
