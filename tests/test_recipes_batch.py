@@ -166,6 +166,26 @@ async def test_a_shutdown_ends_the_batch_with_what_is_known(
     assert batch.summary == {"not_sent": BOXES - len(known), "why": None}
 
 
+async def test_what_is_broken_off_is_never_said_to_be_not_sent(
+    gate: Gate, session: aiohttp.ClientSession, emulator: ThorEmulator
+) -> None:
+    app = batch_app.make_app()
+    async with serving.by_uvicorn(app) as served:
+        page = await start(session, served)
+        gate.let(20)
+        await follow(session, page, 1 + 20)
+        await wait_until(lambda: len(emulator.ledger.requests) == 28)
+        [batch] = app.state.batches.values()
+        batch.task.cancel()
+        events = await follow(session, page, float("inf"))
+        gate.let(BOXES)
+    verdicts = [row["verdict"] for row in rows(events)]
+    assert verdicts.count("relayed") == 20
+    assert verdicts.count("indeterminate") == 8
+    end = {"not_sent": BOXES - len(verdicts), "why": "broken off"}
+    assert msgspec.json.decode(events[-1]["data"]) == end
+
+
 async def test_the_page_shows_it_in_a_browser(
     gate: Gate, session: aiohttp.ClientSession, emulator: ThorEmulator, tmp_path: Path
 ) -> None:

@@ -121,6 +121,16 @@ def test_a_view_of_django_stops_a_fleet(threaded: ThorEmulator) -> None:
     assert threaded.charges == {}
 
 
+def test_async_to_sync_makes_a_loop_for_each_call() -> None:
+    async def find_loop() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    first, second = (in_thread(async_to_sync(find_loop)) for _ in range(2))
+    assert first is not second
+    assert first.is_closed()
+    assert second.is_closed()
+
+
 async def test_a_view_of_django_below_asgi_does_so_too(threaded: ThorEmulator) -> None:
     """There `async_to_sync` uses the loop of the server, from the thread of the view."""
     rows = await sync_to_async(sync_django.stop_fleet_now)(COMMANDS)

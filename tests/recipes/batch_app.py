@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
-from thor_async import BatchGaveUp, RetryPolicy, StopCharge, ThorClient
+from thor_async import BatchGaveUp, RetryPolicy, StopCharge, StopOutcome, ThorClient
 
 PAGE = Path(__file__).with_name("batch_page.html")
 
@@ -26,16 +26,23 @@ class Batch:
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        why = None
+        why: str | None = "broken off"
         try:
             async with self.stream as stream:
                 async for outcome in stream:
-                    self.rows.append(msgspec.json.encode(outcome.record()).decode())
-                    self._tell()
+                    self._add(outcome)
+            why = None
         except BatchGaveUp as error:  # such as for a wrong key
             why = str(error)
-        # What has no row was certainly not sent.
-        self.summary = {"not_sent": self.total - len(self.rows), "why": why}
+        finally:
+            for outcome in self.stream.unread:  # what a cancellation has cut
+                self._add(outcome)
+            # What has no row was certainly not sent.
+            self.summary = {"not_sent": self.total - len(self.rows), "why": why}
+            self._tell()
+
+    def _add(self, outcome: StopOutcome) -> None:
+        self.rows.append(msgspec.json.encode(outcome.record()).decode())
         self._tell()
 
     def _tell(self) -> None:
@@ -64,7 +71,7 @@ async def open_thor(app: FastAPI) -> AsyncIterator[None]:
         yield
         for batch in batches.values():
             batch.stream.stop_sending()  # what is in flight finishes
-        await asyncio.gather(*(batch.task for batch in batches.values()))
+        await asyncio.gather(*(batch.task for batch in batches.values()), return_exceptions=True)
 
 
 async def start_batch(request: Request) -> dict[str, str]:
