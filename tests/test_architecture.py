@@ -220,7 +220,7 @@ def test_nothing_is_left_to_a_finalizer(name: str) -> None:
 
 INTERNAL_CALLS = {
     "worker.handler": {"_check_open", "_pace_status"},
-    "cli.stop_results": {"_check_open"},
+    "cli.stop_results": {"_check_open", "_pause_status"},
 }
 """What `ThorClient` offers to the worker and to the command line only."""
 

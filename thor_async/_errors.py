@@ -53,14 +53,14 @@ class ThorError(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message: str = message
         self.status = status
         self.code = code
         self.retry_after = retry_after
         self.request_id: str | None = None
         self.command: StopCharge | None = None
         self.attempts = 0
-        self.maybe_applied = self.verdict is Verdict.INDETERMINATE
+        self.maybe_applied: bool = self.verdict is Verdict.INDETERMINATE
 
     @property
     def answered(self) -> bool:

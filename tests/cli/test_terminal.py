@@ -68,7 +68,9 @@ def test_without_a_terminal_two_options_are_needed(
     remote_thor.emulator.fill(read_command_file(str(path)))
     result = run("stop-many", path)
     assert (result.status, remote_thor.requests) == (2, 0)
-    assert result.err.endswith("give --yes --at-most N to stop the charges without this question\n")
+    assert result.err.endswith(
+        "give --yes --at-most COUNT to stop the charges without this question\n"
+    )
     assert run("stop-many", path, "--yes", "--at-most", 3).status == 0
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.conftest import TAG
+from tests.worker.test_deliveries import SETUP
 from tests.worker.test_deliveries import message as make_message
 from tests.worker.test_settlement import BARE, PINNED, outcome
 from thor_async import (
@@ -35,16 +36,17 @@ class Fixture:
         self.thor: Any = mock.Mock(aclose=mock.AsyncMock())
         self.publisher: Any = mock.Mock(unstored=0)
         self.publisher.store, self.publisher.end = mock.AsyncMock(), mock.AsyncMock()
+        self.publisher.is_gone = mock.AsyncMock(return_value=False)
         settings = {"max_age": 1e9, "fresh_for": 1e9, "confirm": None} | settings
         self.handler = MessageHandler(self.thor, self.publisher, **settings)
 
     async def handle(self, count: int = 1, command: StopCharge = BARE) -> str | None:
         """Returns the action of the settlement with which the message ended."""
         message = make_message(count=count)
-        message.body = msgspec.json.encode(command)
+        message.data = msgspec.json.encode(command)
         self.publisher.end.reset_mock()
         with mock.patch.multiple(_calls, stop=self.calls, confirm=self.calls):
-            await self.handler.handle(message)
+            await self.handler.handle(message, SETUP)
         return self.publisher.end.call_args.args[1].action if self.publisher.end.called else None
 
     @property
@@ -72,7 +74,7 @@ async def test_a_message_in_hand_is_not_handled_twice() -> None:
     first = asyncio.create_task(fixture.handle(command=PINNED))
     await asyncio.sleep(0)
     again = make_message(count=2)
-    await fixture.handler.handle(again)
+    await fixture.handler.handle(again, SETUP)
     may_store.set()
     assert await first == "ack"
     assert fixture.commands == [PINNED]
@@ -83,9 +85,10 @@ async def test_a_message_whose_result_is_stored_only_ends() -> None:
     fixture = Fixture(outcome(None, PINNED))
     await fixture.handle(command=PINNED)
     again = make_message(count=2)
-    await fixture.handler.handle(again)
+    await fixture.handler.handle(again, SETUP)
     assert fixture.commands == [PINNED]
-    assert again.ack.await_count == 1
+    delivery, settlement = fixture.publisher.end.call_args.args
+    assert (delivery.message, settlement.action) == (again, "ack")
 
 
 @pytest.mark.parametrize("command", [PINNED, BARE])
@@ -108,7 +111,7 @@ async def test_a_repeat_and_an_old_command_are_bound_to_the_time_of_the_message(
 ) -> None:
     fixture = Fixture(outcome(None, BARE), fresh_for=fresh_for)
     await fixture.handle(count)
-    created = make_message().raw_message.metadata.timestamp
+    created = make_message().metadata.timestamp
     assert fixture.commands == [msgspec.structs.replace(BARE, as_of=created)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 from unittest import mock
 
@@ -13,10 +12,9 @@ import nats.js.errors
 import pytest
 from nats.js.api import PubAck
 
-from tests.worker.test_deliveries import message
+from tests.worker.test_deliveries import SETUP, make_delivery
 from tests.worker.test_settlement import PINNED, outcome
 from thor_async.worker import Settlement
-from thor_async.worker.deliveries import Delivery
 from thor_async.worker.publisher import SettlementPublisher
 from thor_async.worker.streams import Subjects
 
@@ -33,7 +31,9 @@ class Storage:
         self.unstored: list[int] = []
         self.client: Any = mock.Mock(max_payload=2**20)
         self.client.jetstream.return_value = self
-        self.publisher = SettlementPublisher(self.client, Subjects(), math.inf)
+        self.publisher = SettlementPublisher(
+            self.client, Subjects(), mock.AsyncMock(return_value=SETUP)
+        )
         monkeypatch.setattr(asyncio, "sleep", self.sleep)
 
     async def sleep(self, delay: float) -> None:
@@ -44,7 +44,7 @@ class Storage:
         self, settlement: Settlement, deliveries: int = 1, ref: str | None = None
     ) -> bytes:
         result = outcome(None, msgspec.structs.replace(PINNED, ref=ref))
-        await self.publisher.store(Delivery(message(count=deliveries)), settlement, result)
+        await self.publisher.store(make_delivery(count=deliveries), settlement, result)
         return bytes(self.publish.call_args.args[1])
 
     @property
@@ -82,7 +82,7 @@ async def test_a_result_is_stored_again_until_it_is_stored(
 
 
 async def test_nothing_is_published_for_a_retry(storage: Storage) -> None:
-    delivery = Delivery(message())
+    delivery = make_delivery()
     await storage.publisher.store(delivery, Settlement("retry"), outcome(None))
     assert not storage.publish.called
 
@@ -91,15 +91,15 @@ async def test_nothing_is_published_for_a_retry(storage: Storage) -> None:
     ("settlement", "call"),
     [
         (Settlement("ack"), mock.call.ack()),
-        (Settlement("dead_letter", reason="why"), mock.call.reject()),
-        (Settlement("retry", delay=2.5), mock.call.nack(2.5)),
-        (Settlement("retry"), mock.call.nack(None)),
+        (Settlement("dead_letter", reason="why"), mock.call.term()),
+        (Settlement("retry", delay=2.5), mock.call.nak(2.5)),
+        (Settlement("retry"), mock.call.nak(None)),
     ],
 )
 async def test_the_message_ends(settlement: Settlement, call: Any, storage: Storage) -> None:
-    delivery = Delivery(message())
+    delivery = make_delivery()
     await storage.publisher.end(delivery, settlement)
-    made = [c for c in delivery.message.method_calls if c[0] in ("ack", "reject", "nack")]  # type: ignore[attr-defined]
+    made = [c for c in delivery.message.method_calls if c[0] in ("ack", "term", "nak")]  # type: ignore[attr-defined]
     assert made == [call]
 
 

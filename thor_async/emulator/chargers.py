@@ -66,12 +66,13 @@ class ChargerFleet(Threaded):
     def __init__(self, seed: int) -> None:
         self.charges: dict[tuple[str, int], Charge] = {}
         self.chargeboxes: dict[str, set[int]] = {}
+        self.aliases: dict[str, str] = {}
         self.behaviours: dict[str | None, Behaviour] = {}
         self.offline: set[str] = set()
         self.notifications: webhooks.Notifications | None = None
-        self.ledger = Ledger()
-        self.next_transaction = 1
-        self.clock_offset = 0.0
+        self.ledger: Ledger = Ledger()
+        self.next_transaction: int = 1
+        self.clock_offset: float = 0.0
         self._rng = random.Random(seed)
         self._charger_rng = random.Random(f"chargeboxes {seed}")
         self._clock = Clock()

@@ -45,6 +45,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
     - `faults` of requests, and `lists`, the faults of the list of running charges;
     - `charges`, the running charges that Thor knows, by chargebox and connector;
     - `chargeboxes`, the chargeboxes that Thor knows, each with its known connectors;
+    - `aliases`, the names that people know them by; the default is `Chargebox` and its identifier;
     - `behaviours` of the chargeboxes on a stop, by chargebox; None is the key for all others;
     - `next_transaction`, the number of the next charge that is started without one; a lower value
       makes the numbers fall, or reuses them;
@@ -85,8 +86,8 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         ChargerFleet.__init__(self, seed)
         Accounts.__init__(self, self._clock, api_key, limits, source_ip, enabled)
         Server.__init__(self, host, port, sock)
-        self.faults = faults or Faults()
-        self.lists = Lists()
+        self.faults: Faults = faults or Faults()
+        self.lists: Lists = Lists()
         self._get_rng = random.Random(f"gets {seed}")
         self._scripts: defaultdict[str | None, deque[ScriptedAnswer]] = defaultdict(deque)
         self._always: dict[str | None, ScriptedAnswer] = {}
@@ -223,7 +224,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         connector = {"power": 22000, "type": "IEC_62196_T2", "format": "SOCKET", "token": "secret"}
         return {
             "id": name,
-            "alias": f"Chargebox {name}",
+            "alias": self.aliases.get(name, f"Chargebox {name}"),
             "active": True,
             "connected": name not in self.offline,
             "connectors": [connector] * len(connectors),

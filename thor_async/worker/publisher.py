@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import nats.errors
@@ -12,9 +13,9 @@ from nats.aio.client import Client
 from .._confirm.tracker import Confirmation
 from .._models import StopOutcome
 from .deliveries import Delivery
-from .results import StoredResults, make_result_id
+from .results import StoredResults
 from .settlement import Settlement
-from .streams import Subjects
+from .streams import StreamSetup, Subjects
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -26,17 +27,27 @@ _MAX_HEADER_BYTES = 4096
 class SettlementPublisher:
     """Settles the messages of one worker. `unstored` counts those that cannot be stored now.
 
-    Outcome and dead letter of a message have the same id, made from its sequence. So JetStream
-    stores only one of them within the stream's `duplicate_window`, in seconds, however often the
-    message is delivered. After it, the results that are stored are looked through.
+    `dead_letters` counts those that it has stored.
+
+    Outcome and dead letter of a message have the same id, made from its sequence and time. So
+    JetStream stores only one of them within the stream's duplicate window, however often the
+    message is delivered. After it, the results that are stored are looked through. `find_setup`
+    returns the stream that there is now, and waits while that is not known.
     """
 
-    def __init__(self, client: Client, subjects: Subjects, duplicate_window: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        subjects: Subjects,
+        find_setup: Callable[[], Awaitable[StreamSetup]],
+    ) -> None:
         self._jetstream = client.jetstream(timeout=_PUBLISH_TIMEOUT)
-        self._results = StoredResults(self._jetstream, subjects, duplicate_window)
+        self._results = StoredResults(self._jetstream, subjects)
+        self._find_setup = find_setup
         self._max_body = client.max_payload - _MAX_HEADER_BYTES
         self._subjects = subjects
-        self.unstored = 0
+        self.unstored: int = 0
+        self.dead_letters: int = 0
 
     async def store(
         self,
@@ -58,12 +69,22 @@ class SettlementPublisher:
 
     async def end(self, delivery: Delivery, settlement: Settlement) -> None:
         """Acknowledges, terminates or returns the message, as `settlement` says."""
+        if await self.is_gone(delivery):
+            return
         if settlement.action == "ack":
             await delivery.message.ack()
         elif settlement.action == "dead_letter":
-            await delivery.message.reject()
+            await delivery.message.term()
         else:
-            await delivery.message.nack(settlement.delay or None)
+            await delivery.message.nak(settlement.delay or None)
+
+    async def is_gone(self, delivery: Delivery) -> bool:
+        """Whether the stream of the message was deleted. Waits while that is not known.
+
+        Its acknowledgement would end the message that has the same number in the new stream.
+        """
+        setup = await self._find_setup()
+        return setup.created != delivery.setup.created
 
     async def _store_dead_letter(self, delivery: Delivery, settlement: Settlement) -> bool:
         """Stores the body unchanged (its first 1 MB)."""
@@ -74,9 +95,10 @@ class SettlementPublisher:
             "Thor-Deliveries": str(delivery.count),
             "Thor-Sequence": str(delivery.sequence),
         }
-        body = delivery.message.body[: self._max_body]
+        body = delivery.message.data[: self._max_body]
         is_first = await self._publish(delivery, self._subjects.dead_letters, body, headers)
         if is_first:
+            self.dead_letters += 1
             LOG.error("message %d is a dead letter: %s", delivery.sequence, settlement.reason)
         return is_first
 
@@ -84,7 +106,7 @@ class SettlementPublisher:
         self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]
     ) -> bool:
         """Publishes until it is stored. Returns False if this message had a result already."""
-        headers["Nats-Msg-Id"] = make_result_id(delivery.sequence)
+        headers["Nats-Msg-Id"] = delivery.result_id
         delay = 0.0
         while True:
             try:

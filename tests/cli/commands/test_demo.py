@@ -62,7 +62,7 @@ def test_demo_of_a_fleet(run: Run, fleet: Fleet) -> None:
 def test_demo_of_an_impossible_fleet(run: Run, write: Callable[..., Path]) -> None:
     result = run("demo", "--fleet", write(HEADER, f"A,1,{TAG},1", f"A,1,{TAG}2,2"))
     assert (result.status, result.out) == (2, "")
-    assert "a charge runs at 'A', 1" in result.err
+    assert "two charges at chargebox 'A' connector 1" in result.err
 
 
 def test_demo_with_faults_is_a_success_that_shows_them(run: Run) -> None:

@@ -19,6 +19,7 @@ from thor_async.worker.service import StopWorker, add_worker
 
 from ..client_factory import make_client
 from ..errors import UsageError
+from ..worker_init import run_init
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -26,6 +27,8 @@ LOG = logging.getLogger("thor_async.worker")
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C, then completes the commands in progress."""
     _check_address(args.nats)
+    if args.init:
+        return run_init(args)
     broker = NatsBroker(
         args.nats,
         logger=None,
@@ -77,30 +80,31 @@ def _check_address(address: str) -> None:
 
 async def _serve(broker: NatsBroker, worker: StopWorker) -> None:
     stop_signal = asyncio.Event()
+    start = asyncio.timeout(None)  # it waits for NATS without a limit
+
+    def stop() -> None:
+        stop_signal.set()
+        if not is_started:
+            start.reschedule(0.0)
+
+    is_started = False
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop_signal.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     async with contextlib.AsyncExitStack() as stack:
-        start = asyncio.create_task(_start(stack, broker, worker))
-        stop = asyncio.create_task(stop_signal.wait())
-        await asyncio.wait([start, stop], return_when=asyncio.FIRST_COMPLETED)
-        if stop_signal.is_set():
-            # The start waits for NATS, without a limit.
-            start.cancel()
         try:
-            await start
+            async with start:
+                await stack.enter_async_context(worker.lifespan())
+                await broker.start()
+        except TimeoutError:
+            if not stop_signal.is_set():
+                raise
+        else:
+            is_started = True
             LOG.info("serving")
             await stop_signal.wait()
             LOG.info("draining")
-        except asyncio.CancelledError:
-            return
         finally:
-            stop.cancel()
             await broker.stop()
-
-
-async def _start(stack: contextlib.AsyncExitStack, broker: NatsBroker, worker: StopWorker) -> None:
-    await stack.enter_async_context(worker.lifespan())
-    await broker.start()
 
 
 async def _log_nats_error(error: Exception) -> None:

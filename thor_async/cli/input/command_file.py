@@ -38,14 +38,14 @@ class CommandFile:
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name = name
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.digest: str = hashlib.sha256(content).hexdigest()
         self._encoding = find_encoding(name, content)
         self._content = self._encoding.to_utf_8(content)
         self._starts, self._ends, self._lines = array("Q"), array("Q"), array("Q")
-        self.bad_rows = BadRows()
+        self.bad_rows: BadRows = BadRows()
         self.duplicate_lines: list[int] = []
-        self.warnings = self._encoding.warnings(name)
-        self.longest_row = 0
+        self.warnings: list[str] = self._encoding.warnings(name)
+        self.longest_row: int = 0
         self._parser = _find_parser(name, self._content)
         self._check_rows(name)
 
@@ -71,6 +71,17 @@ class CommandFile:
     def count_chargeboxes(self, rows: Iterable[int]) -> int:
         """Returns the number of different chargeboxes in these rows."""
         return len({self[row].chargebox for row in rows})
+
+    def find_bad_rows(self) -> Iterator[tuple[int, str]]:
+        """Yields the line and the fault of every row that cannot be used.
+
+        It parses the file again: `bad_rows` has only the first ones.
+        """
+        for span in self._parser.find_rows(self._content):
+            try:
+                self._parse(span.start, span.end)
+            except ValueError as error:
+                yield span.line, str(error)
 
     def _check_rows(self, name: str) -> None:
         seen: set[bytes] = set()
