@@ -91,9 +91,13 @@ class Place:
     """The stream of one test, and its messages."""
 
     def __init__(self, url: str, jetstream: JetStreamContext) -> None:
-        self.number = next(NUMBERS)
         self.url = url
         self.jetstream = jetstream
+        self.use_number(next(NUMBERS))
+
+    def use_number(self, number: int) -> None:
+        """Uses the stream of this number, which another connection may have created."""
+        self.number = number
         self.names: dict[str, Any] = {
             "stream": f"THOR{self.number}",
             "subject": f"t{self.number}.stop",
@@ -220,7 +224,12 @@ async def serving(
     )
     quick = RetryPolicy(max_attempts=3, initial_delay=0.01, retry_throttled=retry_throttled)
     thor = ThorClient(
-        key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0, max_rate=max_rate
+        key,
+        base_url=emulator.base_url,
+        retry=quick,
+        attempt_timeout=5.0,
+        max_rate=max_rate,
+        max_in_flight=settings.get("max_in_flight", 32),
     )
     worker = add_worker(broker, thor, **place.names | settings)
     async with worker.lifespan():

@@ -15,7 +15,7 @@ from nats.js.api import StreamConfig
 from tests.conftest import KEY, TAG, wait_until
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
-from thor_async.emulator import RateLimits, ThorEmulator
+from thor_async.emulator import Behaviour, RateLimits, ThorEmulator
 from thor_async.worker import service
 
 pytestmark = pytest.mark.broker
@@ -109,7 +109,7 @@ async def test_a_refused_account_pauses_and_loses_nothing(
 ) -> None:
     commands = fleet(emulator, 40)
     keys = ["rotated-away"]
-    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8):
+    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8) as worker:
         await place.send(*commands)
         await wait_until(lambda: len(emulator.ledger.requests) >= 3)
         assert len(emulator.ledger.requests) <= 9  # those in flight, and one probe
@@ -117,6 +117,10 @@ async def test_a_refused_account_pauses_and_loses_nothing(
         await place.emptied()
         assert await place.dead() == []
         assert len(await place.outcomes()) == 40
+        assert worker._handler.results["relayed", None] == 40
+        assert worker._handler.results["rejected", "APIKeyNotFound"] > 0
+        assert worker._handler.redeliveries > 0
+        assert worker.pending == 0
     assert emulator.charges == {}
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert [text for text in errors if "Thor refuses the account: Thor answered 403" in text]
@@ -147,6 +151,24 @@ async def test_a_stop_is_confirmed(place: Place, emulator: ThorEmulator) -> None
         (letter,) = await place.dead()
     assert (row["state"], row["next_step"], row["deliveries"]) == ("stopped", "done", 1)
     assert (letter.headers or {})["Thor-Reason"].endswith(": ChargeboxNotFound")
+
+
+async def test_what_is_only_watched_leaves_its_place(
+    place: Place, emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_WATCHED_AT_ONCE", 6)
+    emulator.behaviours[None] = Behaviour(delay=(600.0, 600.0))
+    emulator.faults = msgspec.structs.replace(emulator.faults, latency=(0.02, 0.02))
+    commands = fleet(emulator, 20)
+    async with serving(place, emulator, confirm=60.0, max_in_flight=2, drain=1.0) as worker:
+        await place.send(*commands)
+        await wait_until(lambda: len(emulator.ledger.requests) == 12)
+        await asyncio.sleep(0.5)
+        assert worker.in_hand == 12  # as many as may be watched
+    times = [request.at for request in emulator.ledger.requests]
+    assert len(times) == 12
+    # Two at the same time.
+    assert all(later - earlier > 0.01 for earlier, later in zip(times, times[2:], strict=False))
 
 
 async def test_an_existing_stream_and_consumer_are_not_changed(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nats.aio.msg import Msg
@@ -37,7 +39,8 @@ _HANDOVER_DELAY = 1.0
 class MessageHandler:
     """Handles messages, any number at the same time. `thor` is an open client.
 
-    `max_age` and `confirm` are as for `add_worker`, `fresh_for` is as for `apply_as_of`.
+    `max_age` and `confirm` are as for `add_worker`, `fresh_for` is as for `apply_as_of`. `results`
+    counts the outcomes by verdict and code, `redeliveries` the messages delivered before.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class MessageHandler:
         self._is_cut = False
         self.is_draining = False
         self.deliveries = DeliveryTracker()
+        self.results: Counter[tuple[str, str | None]] = Counter()
+        self.redeliveries = 0
 
     @property
     def is_paused(self) -> bool:
@@ -71,11 +76,21 @@ class MessageHandler:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return self._thor._pace_status()
 
+    @property
+    def watched(self) -> int:
+        """The number of commands that are sent and only watched, or that wait for a list."""
+        return 0 if self._confirm is None else self._thor._check_open().dispatcher.unpermitted
+
+    def call_when_watching(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` whenever there may be more that is only watched."""
+        self._thor._check_open().dispatcher.on_unpermitted = callback
+
     async def handle(self, message: Msg, setup: StreamSetup) -> None:
         """Ends the message, or leaves it to be delivered again. Raises nothing."""
         delivery = self.deliveries.begin(message, setup)
         if delivery is None:
             return
+        self.redeliveries += delivery.count > 1
         try:
             if self.deliveries.is_stored(delivery):
                 await self._publisher.end(delivery, Settlement("ack"))
@@ -139,6 +154,7 @@ class MessageHandler:
     def _record(self, outcome: StopOutcome, probe: int) -> None:
         """Lets the breaker take in how a command ended."""
         error, was_refused = outcome.error, self._breaker.is_refused
+        self.results[outcome.verdict.value, getattr(error, "code", None)] += 1
         self._breaker.record_command(error, outcome.attempts, probe)
         if isinstance(error, AccountError) and (probe or not was_refused):
             LOG.error("paused, Thor refuses the account: %s; mend the key", error.message)

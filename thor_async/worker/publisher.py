@@ -27,6 +27,8 @@ _MAX_HEADER_BYTES = 4096
 class SettlementPublisher:
     """Settles the messages of one worker. `unstored` counts those that cannot be stored now.
 
+    `dead_letters` counts those that it has stored.
+
     Outcome and dead letter of a message have the same id, made from its sequence and time. So
     JetStream stores only one of them within the stream's duplicate window, however often the
     message is delivered. After it, the results that are stored are looked through. `find_setup`
@@ -44,7 +46,7 @@ class SettlementPublisher:
         self._find_setup = find_setup
         self._max_body = client.max_payload - _MAX_HEADER_BYTES
         self._subjects = subjects
-        self.unstored = 0
+        self.unstored = self.dead_letters = 0
 
     async def store(
         self,
@@ -95,6 +97,7 @@ class SettlementPublisher:
         body = delivery.message.data[: self._max_body]
         is_first = await self._publish(delivery, self._subjects.dead_letters, body, headers)
         if is_first:
+            self.dead_letters += 1
             LOG.error("message %d is a dead letter: %s", delivery.sequence, settlement.reason)
         return is_first
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
-import traceback
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import nats.errors
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -18,6 +15,7 @@ from nats.aio.msg import Msg
 
 from .._client import ThorClient
 from .._config import check_max_in_flight, check_seconds
+from .background import BackgroundTasks, cancel_all
 from .handler import MessageHandler
 from .health import State, write_health
 from .publisher import SettlementPublisher
@@ -25,10 +23,11 @@ from .serving import ServingLoop
 from .settlement import FRESH_FOR
 from .streams import StreamSetup, Subjects
 
-LOG = logging.getLogger("thor_async.worker")
-
 _HEARTBEAT_INTERVAL = 0.1
 _HEALTH_INTERVAL = 5.0
+_WATCHED_AT_ONCE = 32
+"""Commands that may be in hand for each that may be in flight, if they are watched."""
+
 _EXTENSIONS = 3
 """How often the ack wait of a message in hand is extended, in the time of one."""
 
@@ -54,8 +53,9 @@ def add_worker(
     `thor` is a client that is not open yet: the lifespan opens and closes it. The worker holds at
     most `max_in_flight` commands, and pulls a command only when it has room for it. It does not
     send a command that is older than `max_age` seconds and has no `not_after`. With `confirm`, a
-    command is done only when its charge was seen to stop within `confirm` seconds. `health_file`
-    is written every 5 s and when the state changes. Raises ValueError for bad settings.
+    command is done only when its charge was seen to stop within `confirm` seconds; those that it
+    watches do not count, up to 32 for each that may be in flight. `health_file` is written every
+    5 s and when the state changes. Raises ValueError for bad settings.
     """
     check_seconds("max_age", max_age)
     if confirm is not None:
@@ -106,9 +106,8 @@ class StopWorker:
         )
         self._has_started = asyncio.Event()
         self._cut_at = math.inf
-        self._background: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: str | None = None
+        self._background = BackgroundTasks(None)
         # Of a worker that has been connected:
         self._client: Client | None = None
         self._serving: ServingLoop
@@ -131,14 +130,20 @@ class StopWorker:
     @property
     def reason(self) -> str | None:
         """Why no message is pulled now, None while it is."""
-        if self._failure is not None or self._client is None:
-            return self._failure
+        if self._background.failure is not None or self._client is None:
+            return self._background.failure
         return self._serving.failure
 
     @property
     def in_hand(self) -> int:
         """The number of commands in hand: received, and not ended."""
         return len(self._tasks)
+
+    @property
+    def pending(self) -> int | None:
+        """The commands that no worker had received when it was last looked; None if unknown."""
+        setup = None if self._client is None else self._serving.setup
+        return None if setup is None else setup.pending
 
     @property
     def pace_status(self) -> tuple[float | None, int]:
@@ -153,26 +158,26 @@ class StopWorker:
         commands in hand. Raises RuntimeError when an existing stream or consumer cannot serve, and
         when the worker fails: then it cancels the task that has entered it, and stops the broker.
         """
-        owner = asyncio.current_task()
+        background = self._background = BackgroundTasks(asyncio.current_task())
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(self._end_tasks)
-            self._start(self._run_heartbeat(), owner)
+            stack.push_async_callback(background.end)
+            background.start(self._run_heartbeat())
             await self._connect()
             await stack.enter_async_context(self._thor)
             stack.push_async_callback(self._end_tasks)
-            self._pull = self._start(self._serve(), owner)
+            self._handler.call_when_watching(self._serving.wake)
+            self._pull = background.start(self._serve())
             try:
                 yield
             except (asyncio.CancelledError, nats.errors.Error):
-                if self._failure is None or owner is None:
+                if not background.take_cancellation():
                     raise
-                owner.uncancel()
                 with contextlib.suppress(nats.errors.Error):  # closed already
                     await self._broker.stop()
             finally:
                 self._handler.drain()
-        if self._failure is not None:
-            raise RuntimeError(f"the worker has failed: {self._failure}")
+        if background.failure is not None:
+            raise RuntimeError(f"the worker has failed: {background.failure}")
 
     async def _connect(self) -> None:
         client = await self._broker.connect()
@@ -189,36 +194,20 @@ class StopWorker:
         )
         self._client = client
 
-    def _start(
-        self, work: Coroutine[Any, Any, None], owner: asyncio.Task[Any] | None
-    ) -> asyncio.Task[None]:
-        """Runs `work` in the background. If it fails, so does the worker, and `owner` with it."""
-
-        def check(task: asyncio.Task[None]) -> None:
-            if task.cancelled() or (failure := task.exception()) is None:
-                return
-            self._failure = _describe(failure)
-            LOG.critical("the worker has failed: %s", self._failure)
-            if owner is not None:
-                owner.cancel()
-
-        task = asyncio.create_task(work)
-        task.add_done_callback(check)
-        self._background.append(task)
-        return task
-
     async def _end_tasks(self) -> None:
-        tasks = [*self._background, *self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Ends what uses the client, before it closes."""
+        await self._background.end()
+        await cancel_all([*self._tasks])
 
     async def _serve(self) -> None:
         await self._has_started.wait()
         await self._serving.run()
 
     def _count_places(self) -> int:
-        return self._max_in_flight - len(self._tasks)
+        """Returns the room for commands. One that is only watched leaves its place to another."""
+        in_hand, watched = len(self._tasks), self._handler.watched
+        at_most = self._max_in_flight * (1 if self._confirm is None else _WATCHED_AT_ONCE)
+        return min(self._max_in_flight - in_hand + watched, at_most - in_hand)
 
     def _receive(self, message: Msg, setup: StreamSetup) -> None:
         task = asyncio.create_task(self._handle(message, setup))
@@ -289,10 +278,3 @@ def _check_reconnects(client: Client) -> None:
             f"the broker gives up after {attempts} reconnects, and the worker would be deaf: "
             "NatsBroker(..., allow_reconnect=True, max_reconnect_attempts=-1)"
         )
-
-
-def _describe(failure: BaseException) -> str:
-    """Returns name and place of a failure. Its text may hold secrets."""
-    frames = traceback.extract_tb(failure.__traceback__)
-    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(failure).__name__}{where}"

@@ -9,7 +9,14 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig, StreamInfo
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    ConsumerInfo,
+    RetentionPolicy,
+    StreamConfig,
+    StreamInfo,
+)
 from nats.js.errors import NotFoundError
 
 LOG = logging.getLogger("thor_async.worker")
@@ -53,11 +60,15 @@ class Subjects(msgspec.Struct, frozen=True):
 
 
 class StreamSetup(NamedTuple):
-    """The stream and the consumer that were found, and when the stream was created."""
+    """The stream and the consumer that were found, and when the stream was created.
+
+    `pending` counts the messages that the consumer had not delivered then.
+    """
 
     stream: StreamConfig
     consumer: ConsumerConfig
     created: datetime | None
+    pending: int = 0
 
     @property
     def ack_wait(self) -> float:
@@ -93,7 +104,7 @@ async def ensure_streams(
     """
     stream = await _ensure_stream(jetstream, subjects, previous)
     consumer = await _ensure_consumer(jetstream, subjects, previous)
-    return StreamSetup(stream.config, consumer, stream.created)
+    return StreamSetup(stream.config, consumer.config, stream.created, consumer.num_pending or 0)
 
 
 async def _ensure_stream(
@@ -117,17 +128,17 @@ async def _ensure_stream(
 
 async def _ensure_consumer(
     jetstream: JetStreamContext, subjects: Subjects, previous: StreamSetup | None
-) -> ConsumerConfig:
+) -> ConsumerInfo:
     name = subjects.durable
     try:
-        config: ConsumerConfig = (await jetstream.consumer_info(subjects.stream, name)).config
+        info: ConsumerInfo = await jetstream.consumer_info(subjects.stream, name)
     except NotFoundError:
         if previous is not None:
-            created = _recreate(f"consumer {name!r}", previous.consumer)
+            config = _recreate(f"consumer {name!r}", previous.consumer)
         else:
-            created = _make_consumer(subjects)
-        await jetstream.add_consumer(subjects.stream, created)
-        return created
+            config = _make_consumer(subjects)
+        return await jetstream.add_consumer(subjects.stream, config)
+    config = info.config
     if config.deliver_subject or config.ack_policy != AckPolicy.EXPLICIT:
         raise RuntimeError(
             f"the consumer {name!r} must be a pull consumer with explicit acks: "
@@ -146,7 +157,7 @@ async def _ensure_consumer(
             name,
             config.max_deliver,
         )
-    return config
+    return info
 
 
 def _make_stream(subjects: Subjects) -> StreamConfig:

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..conflicts import find_conflict_with_count
 from ..dry_run import plan_run, print_plan
 from ..environment_check import LIMIT
 from ..errors import UsageError
+from ..guards import check_count
 from ..input.command_file import (
     STANDARD_INPUT,
     CommandFile,
@@ -40,7 +41,7 @@ from ..report.rows import ReportRows
 from ..signals import exit_status as signal_status
 from ..spread import Spread
 from ..stop_results import StopOptions
-from ..terminal import ask_for_count, ask_to_go_on
+from ..terminal import ask_to_go_on
 
 _MAX_IN_FLIGHT = 32
 # Commands without an outcome, for each request that may be in flight.
@@ -67,7 +68,7 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
     if conflict is not None:
         raise UsageError(conflict)
     journal = _choose_journal(args, command_file)
-    _print_left_out_rows(command_file)
+    print_left_out_rows(command_file)
     with _open_output(args, command_file, journal) as output:
         resume_state = output.open(address, resume=args.resume)
         resume_state.left_out = max(resume_state.left_out, command_file.bad_rows.count)
@@ -80,7 +81,13 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
             return 0
         allowed = AllowedRate()
         client = make_client(args, allowed)
-        _check_count(args, command_file, rows, address)
+        check_count(
+            args,
+            len(rows),
+            address,
+            partial(command_file.count_chargeboxes, rows),
+            is_local=is_loopback(address),
+        )
         if journal is not None and args.output is None:
             print_error(f"the journal is {journal}")
         output.begin(address, resend=["fix"] if resends_fix else [], watch=options.is_watched)
@@ -206,21 +213,8 @@ def _open_output(
         output.close()
 
 
-def _check_count(
-    args: argparse.Namespace, command_file: CommandFile, rows: Sequence[int], address: str
-) -> None:
-    """Raises UsageError for too many charges, or if the number is not typed on the terminal.
-
-    The question is left out with `--yes`, and for an address on this machine.
-    """
-    count = len(rows)
-    if args.at_most is not None and count > args.at_most:
-        raise UsageError(f"{count:,} charges are more than --at-most {args.at_most:,}")
-    if count and not args.yes and not is_loopback(address):
-        ask_for_count(address, count, lambda: command_file.count_chargeboxes(rows))
-
-
-def _print_left_out_rows(command_file: CommandFile) -> None:
+def print_left_out_rows(command_file: CommandFile) -> None:
+    """Prints which rows of the file are not used, and why."""
     bad_rows, duplicates = command_file.bad_rows, command_file.duplicate_lines
     print_error(*bad_rows.lines)
     if bad_rows.count:

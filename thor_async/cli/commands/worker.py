@@ -19,6 +19,7 @@ from thor_async.worker.service import StopWorker, add_worker
 
 from ..client_factory import make_client
 from ..errors import UsageError
+from ..worker_init import run_init
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -26,6 +27,8 @@ LOG = logging.getLogger("thor_async.worker")
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C, then completes the commands in progress."""
     _check_address(args.nats)
+    if args.init:
+        return run_init(args)
     broker = NatsBroker(
         args.nats,
         logger=None,
