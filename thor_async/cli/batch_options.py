@@ -131,5 +131,11 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     completes_files(
         add("--report", metavar="FILE.html", help="a page about all charges, for any browser")
     )
+    add(
+        "--operator",
+        type=types.parse_name,
+        metavar="NAME",
+        help="who asked for it, for the journal and the report (your login name)",
+    )
     add_quiet_option(command, "print neither progress nor summary, only what is wrong")
     add_json_option(command, "with --dry-run: print it as one JSON object")

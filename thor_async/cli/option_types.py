@@ -61,6 +61,12 @@ def parse_duration(text: str) -> float:
     return length
 
 
+def parse_name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text.strip()
+
+
 def parse_time(text: str) -> datetime:
     try:
         time = msgspec.convert(text, datetime)

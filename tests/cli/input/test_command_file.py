@@ -193,3 +193,11 @@ def test_a_row_costs_little_beside_the_file(tmp_path: Path) -> None:
     assert len(kept) == count
     assert now - path.stat().st_size < 40 * count
     assert most - path.stat().st_size < 200 * count
+
+
+def test_every_bad_row_is_found_again(write: Callable[..., Path]) -> None:
+    path = write(HEADER, *(f"A,{'one' if n % 2 else 1},{TAG},{n + 1}" for n in range(100)))
+    command_file = read_command_file(str(path), skip_bad=True)
+    found = dict(command_file.find_bad_rows())
+    assert list(found) == list(range(3, 103, 2))
+    assert all("connector" in fault for fault in found.values())

@@ -34,10 +34,12 @@ from ..output.default_journal import choose_journal, format_continue_command
 from ..output.kept_input import KeptInput
 from ..output.progress import show_progress
 from ..output.resume import ONLY_A_PERSON, RUN_AGAIN
+from ..output.run_info import describe_run
 from ..output.sink import Echo, Output, StandardOutput
 from ..output.summary import print_counts, print_failures, print_rows_table, print_unwatched
-from ..report.page import ReportHeader, check_report_path, write_report
-from ..report.rows import ReportRows
+from ..report.journal_rows import ReportRows
+from ..report.page import check_report_path, write_report
+from ..report.views import ReportHeader
 from ..signals import exit_status as signal_status
 from ..spread import Spread
 from ..stop_results import StopOptions
@@ -63,7 +65,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
     """Stops the charges of a command file, and returns the exit status."""
-    address = find_addresses(args)[0]
+    address, lists = find_addresses(args)
     conflict = find_conflict_with_count(args, len(command_file))
     if conflict is not None:
         raise UsageError(conflict)
@@ -90,7 +92,12 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         )
         if journal is not None and args.output is None:
             print_error(f"the journal is {journal}")
-        output.begin(address, resend=["fix"] if resends_fix else [], watch=options.is_watched)
+        output.begin(
+            address,
+            resend=["fix"] if resends_fix else [],
+            watch=options.is_watched,
+            run_info=describe_run(args, lists),
+        )
         batch = BatchRunner(command_file, rows, output, resume_state, _make_options(args))
         batch.status = BatchStatus(len(rows), batch.stats, time.monotonic, allowed, args.max_rate)
         batch.ask_to_go_on = partial(_ask_to_go_on, address)
@@ -98,7 +105,7 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
             batch.on_written = Echo()
         _run(args, batch, client, has_journal=journal is not None)
         if batch.is_recorded:
-            output.end()
+            output.end(_early_end(batch))
         status = _print_end(args, batch, journal)
         if args.report is not None and not _write_report(args, batch, command_file, output):
             status = status or RUN_AGAIN
@@ -271,11 +278,13 @@ def _write_report(
         charges=len(command_file),
         left_out=batch.resume_state.left_out,
         failure=_early_end(batch),
+        left_out_rows=list(command_file.find_bad_rows()),
+        duplicate_lines=command_file.duplicate_lines,
     )
     try:
         with output.read() as file:
             rows = ReportRows(file, command_file, all_written=batch.is_recorded)
-            write_report(args.report, header, rows)
+            write_report(args.report, header, rows, rows.history)
     except OSError as error:
         print_error(
             f"cannot write {args.report} ({error.strerror}): free some space and use --resume again"

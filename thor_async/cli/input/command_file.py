@@ -72,6 +72,17 @@ class CommandFile:
         """Returns the number of different chargeboxes in these rows."""
         return len({self[row].chargebox for row in rows})
 
+    def find_bad_rows(self) -> Iterator[tuple[int, str]]:
+        """Yields the line and the fault of every row that cannot be used.
+
+        It parses the file again: `bad_rows` has only the first ones.
+        """
+        for span in self._parser.find_rows(self._content):
+            try:
+                self._parse(span.start, span.end)
+            except ValueError as error:
+                yield span.line, str(error)
+
     def _check_rows(self, name: str) -> None:
         seen: set[bytes] = set()
         columns = ("chargebox", "id_tag") if isinstance(self._parser, CsvParser) else ()
