@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NoReturn
 
 from thor_async import __version__
@@ -25,7 +26,12 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def option_names(self) -> list[str]:
-        return list(self._option_string_actions)
+        """The names of the options of this command, and of its own commands."""
+        names = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action.choices, Mapping):
+                names += chain.from_iterable(each.option_names for each in action.choices.values())
+        return names
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")

@@ -85,7 +85,7 @@ def test_the_guards(
     monkeypatch.setattr(publish, "is_local", lambda _: False)
     result = run("publish", fleet(3), *broker.options)
     assert result.status == 2
-    assert "no terminal to ask on: give --yes --at-most N" in result.err
+    assert "no terminal to ask on: give --yes --at-most COUNT" in result.err
     assert broker.commands() == []
     assert run("publish", fleet(3), "--yes", "--at-most", "3", *broker.options).status == 0
 

@@ -41,7 +41,10 @@ def _repeat_options(args: argparse.Namespace) -> Iterator[str]:
         value = getattr(args, _DESTINATIONS.get(name, name), None)
         if value:
             text = f"{value:g}" if isinstance(value, float) else str(value)
-            yield from (f"--{name.replace('_', '-')}", "URL" if name == "proxy" and "@" in text else text)
+            yield from (
+                f"--{name.replace('_', '-')}",
+                "URL" if name == "proxy" and "@" in text else text,
+            )
     for name in _FLAGS:
         if getattr(args, name, False):
             yield f"--{name.replace('_', '-')}"
