@@ -55,13 +55,13 @@ def _add_batch_options(command: argparse.ArgumentParser) -> Callable[..., object
     add("--yes", action="store_true", help="do not ask for confirmation; needs --at-most")
     add(
         "--at-most",
-        type=types.parse_count,
+        type=types.count,
         metavar="COUNT",
         help="send nothing if there are more charges",
     )
     add(
         "--canary",
-        type=types.parse_count,
+        type=types.count,
         default=0,
         metavar="COUNT",
         help="send the other rows only after the first COUNT charges were seen to stop",
@@ -81,26 +81,26 @@ def _add_pace_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("how fast they are sent").add_argument
     add(
         "--max-in-flight",
-        type=types.parse_count,
+        type=types.count,
         metavar="COUNT",
         help="requests that wait for their answers at a time, at most (32)",
     )
     add(
         "--attempts",
-        type=types.parse_count,
+        type=types.count,
         metavar="COUNT",
         help="times that a stop is sent if Thor answers 5xx, the first time included (3)",
     )
     add(
         "--within",
-        type=types.parse_seconds,
+        type=types.seconds,
         metavar="SECONDS",
         help="end the batch after this time",
     )
     add_rate_option(add)
     add(
         "--over",
-        type=types.parse_seconds,
+        type=types.seconds,
         metavar="SECONDS",
         help="spread the stops over this time: for your rate limit too, if they are even",
     )
@@ -133,7 +133,7 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--operator",
-        type=types.parse_name,
+        type=types.name,
         metavar="NAME",
         help="who asked for it, for the journal and the report (your login name)",
     )

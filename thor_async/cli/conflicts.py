@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from .output.default_journal import find_last_journal
 from .output.durations import format_duration
 
+_UNCOUNTED = "--yes needs --at-most COUNT: the highest number of charges that you mean to stop"
 _SELECTIONS = ("site", "alias", "chargebox", "older_than", "min_energy", "type")
 
 
 def find_conflict(args: argparse.Namespace) -> str | None:
     """Returns the problem with options that need or exclude others, or None."""
-    number = getattr(args, "number", None)
-    if getattr(args, "yes", False) and args.at_most is None and not number:
-        return "--yes needs --at-most COUNT: the highest number of charges that you mean to stop"
-    find = _FINDERS.get(args.command)
-    return None if find is None else _first(find(args))
-
-
-def _worker_conflicts(args: argparse.Namespace) -> dict[str, bool]:
-    needs_init = not args.init and (args.replicas or args.stream_max_age)
-    return {"--replicas and --stream-max-age need --init": bool(needs_init)}
-
-
-def _running_conflicts(args: argparse.Namespace) -> dict[str, bool]:
-    selects = any(getattr(args, name) is not None for name in _SELECTIONS)
-    return {
-        "--file lists every row of the file: leave the filters out": (
-            args.file is not None and selects
-        )
-    }
-
-
-def _stop_conflicts(args: argparse.Namespace) -> dict[str, bool]:
-    return {
-        "--wait and --ensure cannot be used together: --ensure watches too": (
-            args.wait is not None and args.ensure is not None
-        )
-    }
-
-
-def _batch_conflicts(args: argparse.Namespace) -> dict[str, bool]:
-    return (
-        _stop_conflicts(args)
-        | _resume_conflicts(args)
-        | _output_conflicts(args)
-        | _pace_conflicts(args)
-    )
+    find = _FIND.get(args.command)
+    return None if find is None else find(args)
 
 
 def find_conflict_with_count(args: argparse.Namespace, charges: int) -> str | None:
@@ -71,19 +37,54 @@ def find_conflict_with_count(args: argparse.Namespace, charges: int) -> str | No
     )
 
 
-def _emulator_conflicts(args: argparse.Namespace) -> dict[str, bool]:
-    return {
-        "--retry-after needs --rate": args.retry_after is not None and args.rate is None,
-        "--alias needs --fleet: the file with that column": (
-            args.alias is not None and args.fleet is None
-        ),
-        "--refuse needs --fleet: without a file no charge runs": (
-            args.refuse > 0 and args.fleet is None
-        ),
-        "--offline needs --fleet: without a file there is no chargebox": (
-            args.offline > 0 and args.fleet is None
-        ),
-    }
+def _find_conflict_of_running(args: argparse.Namespace) -> str | None:
+    selects = any(getattr(args, name) is not None for name in _SELECTIONS)
+    told = "--file lists every row of the file: leave the filters out"
+    return told if args.file is not None and selects else None
+
+
+def _find_conflict_of_worker(args: argparse.Namespace) -> str | None:
+    is_given = args.replicas is not None or args.stream_max_age is not None
+    return "--replicas and --stream-max-age need --init" if is_given and not args.init else None
+
+
+def _find_conflict_of_sending(args: argparse.Namespace) -> str | None:
+    """Of `publish` and `dead`; numbers of dead letters are a count of their own."""
+    is_counted = args.at_most is not None or bool(getattr(args, "number", None))
+    return _UNCOUNTED if args.yes and not is_counted else None
+
+
+def _find_conflict_of_dead(args: argparse.Namespace) -> str | None:
+    return _find_conflict_of_sending(args) if args.action == "send" else None
+
+
+def _find_conflict_of_stop(args: argparse.Namespace) -> str | None:
+    if args.wait is not None and args.ensure is not None:
+        return "--wait and --ensure cannot be used together: --ensure watches too"
+    return None
+
+
+def _find_conflict_of_batch(args: argparse.Namespace) -> str | None:
+    return _find_conflict_of_stop(args) or _first(
+        _resume_conflicts(args) | _output_conflicts(args) | _pace_conflicts(args)
+    )
+
+
+def _find_emulator_conflict(args: argparse.Namespace) -> str | None:
+    return _first(
+        {
+            "--retry-after needs --rate": args.retry_after is not None and args.rate is None,
+            "--alias needs --fleet: the file with that column": (
+                args.alias is not None and args.fleet is None
+            ),
+            "--refuse needs --fleet: without a file no charge runs": (
+                args.refuse > 0 and args.fleet is None
+            ),
+            "--offline needs --fleet: without a file there is no chargebox": (
+                args.offline > 0 and args.fleet is None
+            ),
+        }
+    )
 
 
 def _pace_conflicts(args: argparse.Namespace) -> dict[str, bool]:
@@ -106,6 +107,7 @@ def _pace_conflicts(args: argparse.Namespace) -> dict[str, bool]:
 
 def _output_conflicts(args: argparse.Namespace) -> dict[str, bool]:
     return {
+        _UNCOUNTED: args.yes and args.at_most is None,
         "--output - is not a file: give --no-journal to write to standard output only": (
             args.output == "-"
         ),
@@ -141,11 +143,13 @@ def _first(conflicts: dict[str, bool]) -> str | None:
     return next((problem for problem, exists in conflicts.items() if exists), None)
 
 
-_FINDERS: dict[str, Callable[[argparse.Namespace], dict[str, bool]]] = {
-    "emulate": _emulator_conflicts,
-    "running": _running_conflicts,
-    "stop": _stop_conflicts,
-    "stop-many": _batch_conflicts,
-    "stop-running": _batch_conflicts,
-    "worker": _worker_conflicts,
+_FIND = {
+    "dead": _find_conflict_of_dead,
+    "emulate": _find_emulator_conflict,
+    "publish": _find_conflict_of_sending,
+    "running": _find_conflict_of_running,
+    "stop": _find_conflict_of_stop,
+    "stop-many": _find_conflict_of_batch,
+    "stop-running": _find_conflict_of_batch,
+    "worker": _find_conflict_of_worker,
 }

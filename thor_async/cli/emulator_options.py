@@ -40,7 +40,7 @@ def _add_fault_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--faults",
-        type=types.parse_probability,
+        type=types.probability,
         default=0.0,
         metavar="PROBABILITY",
         help="probability that a stop meets an error or a dropped connection, half of them after "
@@ -48,14 +48,14 @@ def _add_fault_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--refuse",
-        type=types.parse_probability,
+        type=types.probability,
         default=0.0,
         metavar="PROBABILITY",
         help="probability that a chargebox refuses a stop that Thor has relayed (0)",
     )
     add(
         "--offline",
-        type=types.parse_probability,
+        type=types.probability,
         default=0.0,
         metavar="PROBABILITY",
         help="share of the chargeboxes that are offline: their stops are relayed and wait (0)",
@@ -75,7 +75,7 @@ def _add_fault_options(command: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = types.parse_integer(text)
+    port = types.integer(text)
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError("give 0 to 65535; 0 is any free port")
     return port

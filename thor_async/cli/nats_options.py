@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .option_types import parse_count, parse_duration, parse_integer, parse_time
+from . import option_types as types
 
 
 def add_init_options(command: argparse.ArgumentParser) -> None:
@@ -17,13 +17,13 @@ def add_init_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--replicas",
-        type=parse_count,
+        type=types.count,
         metavar="COUNT",
         help="with --init: copies of the stream (1)",
     )
     add(
         "--stream-max-age",
-        type=parse_duration,
+        type=types.duration,
         metavar="DURATION",
         help="with --init: how long the stream keeps a message, like 12h or 7d (7d)",
     )
@@ -36,7 +36,7 @@ def add_publish_options(command: argparse.ArgumentParser) -> None:
     add("--skip-bad", action="store_true", help="leave out the rows that cannot be used")
     add(
         "--as-of",
-        type=parse_time,
+        type=types.moment,
         metavar="TIME",
         help="stop only charges that began before it, like 2026-01-31T18:00:00Z (now)",
     )
@@ -49,7 +49,7 @@ def add_dead_options(command: argparse.ArgumentParser) -> None:
     listing.add_argument("--reason", metavar="GLOB", help="only those, as '*ChargeboxNotFound*'")
     showing = actions.add_parser("show", help="print one dead letter, without its id_tag")
     showing.add_argument(
-        "number", metavar="NUMBER", type=parse_integer, help="its number in the list"
+        "number", metavar="NUMBER", type=types.integer, help="its number in the list"
     )
     sending = actions.add_parser("send", help="send dead letters again, as commands")
     which = sending.add_mutually_exclusive_group(required=True)
@@ -59,7 +59,7 @@ def add_dead_options(command: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         nargs="*",
         default=[],
-        type=parse_integer,
+        type=types.integer,
         help="by their numbers",
     )
     _add_guards(sending)
@@ -81,7 +81,7 @@ def _add_guards(command: argparse.ArgumentParser) -> None:
     add("--yes", action="store_true", help="do not ask for confirmation; needs --at-most")
     add(
         "--at-most",
-        type=parse_count,
+        type=types.count,
         metavar="COUNT",
         help="send nothing if there are more charges",
     )

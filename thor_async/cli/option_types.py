@@ -8,52 +8,52 @@ from datetime import datetime
 
 import msgspec
 
-from .input import row_parsers
+from .input.row_parsers import parse_integer
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 3650 * _UNITS["d"]
 
 
-def parse_integer(text: str) -> int:
+def integer(text: str) -> int:
     """Parses an integer; unlike `int`, the error does not show a value that may be an id_tag."""
-    number = row_parsers.parse_integer(text)
+    number = parse_integer(text)
     if number is None:
         raise argparse.ArgumentTypeError("must be a whole number")
     return number
 
 
-def parse_count(text: str) -> int:
-    number = parse_integer(text)
+def count(text: str) -> int:
+    number = integer(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
-def parse_seconds(text: str) -> float:
-    number = _parse_number(text)
+def seconds(text: str) -> float:
+    number = _number(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError("must be a number of seconds, more than 0")
     return number
 
 
-def parse_energy(text: str) -> float:
-    number = _parse_number(text)
+def energy(text: str) -> float:
+    number = _number(text)
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError("must be a number of Wh, such as 5000")
     return number
 
 
-def parse_probability(text: str) -> float:
-    number = _parse_number(text)
+def probability(text: str) -> float:
+    number = _number(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError("must be a probability: a number from 0 to 1, such as 0.2")
     return number
 
 
-def parse_duration(text: str) -> float:
+def duration(text: str) -> float:
     """Parses a number of seconds, or one with the unit s, m, h or d."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    length = _parse_number(number) * _UNITS[unit]
+    length = _number(number) * _UNITS[unit]
     if not 0 < length < math.inf:
         raise argparse.ArgumentTypeError("must be like 90s, 30m, 12h or 2d")
     if length > _LONGEST:
@@ -61,13 +61,13 @@ def parse_duration(text: str) -> float:
     return length
 
 
-def parse_name(text: str) -> str:
+def name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return text.strip()
 
 
-def parse_time(text: str) -> datetime:
+def moment(text: str) -> datetime:
     try:
         time = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
@@ -77,7 +77,7 @@ def parse_time(text: str) -> datetime:
     return time
 
 
-def _parse_number(text: str) -> float:
+def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:

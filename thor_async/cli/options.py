@@ -29,7 +29,7 @@ def _add_check_options(command: argparse.ArgumentParser) -> None:
 def _add_demo_options(command: argparse.ArgumentParser) -> None:
     source = command.add_mutually_exclusive_group()
     source.add_argument(
-        "--charges", type=types.parse_count, metavar="COUNT", help="number of charges (1000)"
+        "--charges", type=types.count, metavar="COUNT", help="number of charges (1000)"
     )
     completes_files(
         source.add_argument(
@@ -39,7 +39,7 @@ def _add_demo_options(command: argparse.ArgumentParser) -> None:
     mode = command.add_mutually_exclusive_group()
     mode.add_argument(
         "--faults",
-        type=types.parse_probability,
+        type=types.probability,
         default=0.0,
         metavar="PROBABILITY",
         help="probability, from 0 to 1, that a request meets an error or a dropped connection (0)",
@@ -48,7 +48,7 @@ def _add_demo_options(command: argparse.ArgumentParser) -> None:
     mode.add_argument("--story", choices=stories, help="see below")
     command.add_argument(
         "--seed",
-        type=types.parse_integer,
+        type=types.integer,
         default=0,
         metavar="NUMBER",
         help="the faults are the same for the same number (0)",
@@ -60,12 +60,12 @@ def _add_stop_options(command: argparse.ArgumentParser) -> None:
         "chargebox", metavar="CHARGEBOX", help="Thor's identifier of the chargebox"
     )
     command.add_argument(
-        "connector", metavar="CONNECTOR", type=types.parse_integer, help="its number, from 1"
+        "connector", metavar="CONNECTOR", type=types.integer, help="its number, from 1"
     )
     command.add_argument("id_tag", metavar="ID_TAG", help="the tag that started the charge")
     command.add_argument(
         "--transaction",
-        type=types.parse_integer,
+        type=types.integer,
         metavar="NUMBER",
         help="the number of the charge: with it, no later charge can be stopped by mistake",
     )
@@ -112,28 +112,22 @@ def _add_worker_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("how commands are served").add_argument
     add(
         "--max-in-flight",
-        type=types.parse_count,
+        type=types.count,
         default=32,
         metavar="COUNT",
         help="commands at a time (32)",
     )
     add_rate_option(add, "--max-rate")
-    add(
-        "--max-age",
-        type=types.parse_seconds,
-        default=600.0,
-        metavar="SECONDS",
-        help="see below (600)",
-    )
+    add("--max-age", type=types.seconds, default=600.0, metavar="SECONDS", help="see below (600)")
     add(
         "--confirm",
-        type=types.parse_seconds,
+        type=types.seconds,
         metavar="SECONDS",
         help="watch each charge up to this time: only a charge seen to stop is done",
     )
     add(
         "--drain",
-        type=types.parse_seconds,
+        type=types.seconds,
         default=15.0,
         metavar="SECONDS",
         help="time after SIGTERM for commands in progress (15)",

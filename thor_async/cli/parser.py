@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, NoReturn
 
 from thor_async import __version__
@@ -26,11 +25,13 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def option_names(self) -> list[str]:
-        """The names of the options of this command, and of its own commands."""
+        """The options of this command, and of the actions that it has."""
         names = list(self._option_string_actions)
         for action in self._actions:
-            if isinstance(action.choices, Mapping):
-                names += chain.from_iterable(each.option_names for each in action.choices.values())
+            if isinstance(action.choices, dict):
+                names += [
+                    name for parser in action.choices.values() for name in parser.option_names
+                ]
         return names
 
     def error(self, message: str) -> NoReturn:

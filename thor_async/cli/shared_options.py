@@ -21,13 +21,13 @@ def add_confirmation_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("confirmation").add_argument
     add(
         "--wait",
-        type=types.parse_seconds,
+        type=types.seconds,
         metavar="SECONDS",
         help="watch for up to this time whether the charge stopped",
     )
     add(
         "--ensure",
-        type=types.parse_seconds,
+        type=types.seconds,
         metavar="SECONDS",
         help="stop the charge again while it still runs, for up to this time",
     )
@@ -50,13 +50,13 @@ def add_selection_options(command: argparse.ArgumentParser) -> None:
     add("--chargebox", metavar="ID", help="only at this chargebox")
     add(
         "--older-than",
-        type=types.parse_duration,
+        type=types.duration,
         metavar="DURATION",
         help="only charges that began this long ago: 90s, 30m, 12h or 2d",
     )
     add(
         "--min-energy",
-        type=types.parse_energy,
+        type=types.energy,
         metavar="WH",
         help="only charges that took at least this energy, in Wh as in Thor's list",
     )

@@ -83,7 +83,7 @@ class MessageHandler:
 
     def call_when_watching(self, callback: Callable[[], None]) -> None:
         """Calls `callback` whenever there may be more that is only watched."""
-        self._thor._check_open().dispatcher.on_unpermitted = callback
+        self._thor._check_open().dispatcher.on_room = callback
 
     async def handle(self, message: Msg, setup: StreamSetup) -> None:
         """Ends the message, or leaves it to be delivered again. Raises nothing."""
