@@ -86,6 +86,28 @@ async def test_a_success_has_the_fields_too(
     assert fields(relayed) == (*PLACE, 1, "relayed", None, "done")
 
 
+async def test_a_field_that_the_program_gives_to_each_record_stays(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`extra` would raise KeyError, and the line would be lost."""
+    make = logging.getLogRecordFactory()
+
+    def make_own(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.transaction = "the program's"
+        return record
+
+    logging.setLogRecordFactory(make_own)
+    try:
+        [(_, line)] = await lines(caplog, logging.INFO, command, lambda *_: Answer(418))
+    finally:
+        logging.setLogRecordFactory(make)
+    assert line.startswith("failed: ")
+    [record] = [record for record in caplog.records if record.name == "thor_async"]
+    assert vars(record)["transaction"] == "the program's"
+    assert vars(record)["chargebox"] == command.chargebox
+
+
 def test_a_line_of_a_batch_has_none_of_these_fields(caplog: pytest.LogCaptureFixture) -> None:
     log(BatchPaused("no answer in time"))
     assert not set(FIELDS) & vars(caplog.records[-1]).keys()

@@ -78,18 +78,23 @@ def _write(level: int, what: str, event: _OfStop, end: str, *said: object) -> No
     if not LOG.isEnabledFor(level):
         return
     fields = _fields(event)
-    LOG.log(
+    line = f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}"
+    facts = (event.chargebox, event.connector, fields["attempt"], event.error, event.status)
+    where = log.__code__
+    record = LOG.makeRecord(
+        LOG.name,
         level,
-        f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}",
-        event.chargebox,
-        event.connector,
-        fields["attempt"],
-        event.error,
-        event.status,
-        event.code,
-        *said,
-        extra=fields,
+        where.co_filename,
+        where.co_firstlineno,
+        line,
+        (*facts, event.code, *said),
+        None,
+        where.co_name,
     )
+    for name, value in fields.items():
+        # Not by `extra`, which raises KeyError where the program gives such a field to all records.
+        vars(record).setdefault(name, value)
+    LOG.handle(record)
 
 
 def _fields(event: _OfStop) -> dict[str, object]:

@@ -61,6 +61,12 @@ def duration(text: str) -> float:
     return length
 
 
+def name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text.strip()
+
+
 def moment(text: str) -> datetime:
     try:
         time = msgspec.convert(text, datetime)

@@ -53,6 +53,12 @@ def _add_demo_options(command: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="the faults are the same for the same number (0)",
     )
+    completes_files(
+        command.add_argument(
+            "--report", metavar="FILE.html", help="a page about all charges, as of stop-many"
+        )
+    )
+    command.set_defaults(operator=None)
 
 
 def _add_stop_options(command: argparse.ArgumentParser) -> None:
