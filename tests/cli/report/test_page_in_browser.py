@@ -170,7 +170,7 @@ async def test_ten_thousand_open_rows_open_within_a_second(
 @pytest.mark.parametrize(
     ("width", "scheme", "media"),
     [
-        *((width, scheme, "screen") for width in WIDTHS for scheme in ("light", "dark")),
+        *((width, scheme, "") for width in WIDTHS for scheme in ("light", "dark")),
         *((1032, scheme, "print") for scheme in ("light", "dark")),  # A4 without its margins
     ],
 )
