@@ -4,7 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from .option_types import parse_count, parse_duration, parse_integer, parse_time
+from .option_types import parse_count, parse_duration, parse_integer, parse_port, parse_time
+
+
+def add_seen_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of `worker` for what orchestrators and people see of it."""
+    add = command.add_argument_group("how it is watched").add_argument
+    add("--health-file", metavar="FILE", help="file for the state as JSON, written every 5 s")
+    add(
+        "--health-port",
+        type=parse_port,
+        metavar="PORT",
+        help="serve /healthz (alive), /readyz (serving) and /metrics (Prometheus); 0: any port",
+    )
+    add(
+        "--health-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of that port; 0.0.0.0 for the probes of a pod (127.0.0.1)",
+    )
+    add("--log-format", choices=("text", "json"), default="text", help="lines of the log (text)")
 
 
 def add_init_options(command: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from .input import row_parsers
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 3650 * _UNITS["d"]
+_HIGHEST_PORT = 65_535
 
 
 def parse_integer(text: str) -> int:
@@ -26,6 +27,13 @@ def parse_count(text: str) -> int:
     number = parse_integer(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def parse_port(text: str) -> int:
+    number = parse_integer(text)
+    if not 0 <= number <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {_HIGHEST_PORT}")
     return number
 
 

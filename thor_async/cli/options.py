@@ -6,7 +6,12 @@ import argparse
 from collections.abc import Callable
 
 from .emulator_options import add_emulate_options
-from .nats_options import add_dead_options, add_init_options, add_publish_options
+from .nats_options import (
+    add_dead_options,
+    add_init_options,
+    add_publish_options,
+    add_seen_options,
+)
 from .option_types import parse_count as _count
 from .option_types import parse_duration as _duration
 from .option_types import parse_integer as _integer
@@ -174,7 +179,7 @@ def _add_worker_options(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time after SIGTERM for commands in progress (15)",
     )
-    add("--health-file", metavar="FILE", help="file for the state as JSON, written every 5 s")
+    add_seen_options(command)
     add_init_options(command)
 
 

@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             max_age=args.max_age,
             confirm=args.confirm,
             health_file=args.health_file and Path(args.health_file),
+            health_port=args.health_port,
+            health_host=args.health_host,
         )
         asyncio.run(_serve(broker, worker))
     except (ValueError, RuntimeError, nats.errors.Error) as error:
