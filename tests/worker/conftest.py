@@ -91,9 +91,13 @@ class Place:
     """The stream of one test, and its messages."""
 
     def __init__(self, url: str, jetstream: JetStreamContext) -> None:
-        self.number = next(NUMBERS)
         self.url = url
         self.jetstream = jetstream
+        self.use_number(next(NUMBERS))
+
+    def use_number(self, number: int) -> None:
+        """Uses the stream of this number, which another connection may have created."""
+        self.number = number
         self.names: dict[str, Any] = {
             "stream": f"THOR{self.number}",
             "subject": f"t{self.number}.stop",

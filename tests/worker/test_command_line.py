@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -146,6 +148,20 @@ async def test_sigterm_has_an_end(place: Place, emulator: ThorEmulator, workers:
 async def test_a_worker_without_nats_ends_when_it_is_told_to(workers: Workers) -> None:
     worker = await workers.start("--nats", "nats://127.0.0.1:1", until="NATS: ")
     assert "serving" not in await worker.end()
+
+
+async def test_the_health_pages_are_there_before_nats(workers: Workers) -> None:
+    options = ("--nats", "nats://127.0.0.1:1", "--health-port", "0")
+    worker = await workers.start(*options, until="health pages on")
+    address = re.search(r"health pages on (http://127\.0\.0\.1:[0-9]+)", worker.log.read_text())
+    assert address is not None
+    statuses = []
+    async with aiohttp.ClientSession() as session:
+        for page in ("healthz", "readyz", "metrics"):
+            async with session.get(f"{address[1]}/{page}") as response:
+                statuses.append(response.status)
+    assert statuses == [200, 503, 200]
+    await worker.end()
 
 
 async def test_faults_and_kills_lose_nothing(

@@ -67,7 +67,7 @@ def _load_command(name: str) -> Callable[[argparse.Namespace], int]:
     try:
         module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
     except ModuleNotFoundError as missing:
-        if name != "worker":
+        if name not in {"dead", "publish", "worker"}:
             raise
         raise UsageError(
             f"{missing.name} is not installed: run pip install 'thor_async[worker]'"

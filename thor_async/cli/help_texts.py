@@ -168,15 +168,55 @@ number of workers, or leave it out, and they share the pace.
 A command that is older than --max-age and has no not_after is a dead letter and is not sent: a late
 stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=warning on.
 
+--init creates stream and consumer, names every setting that does not fit in existing ones with
+the cure, and ends: with 1 if a worker could not serve or commands could be lost.
+
 exit status: 0 ended by a signal, 2 bad usage, or a stream that cannot serve.
 
 example: thor-async worker --nats nats://127.0.0.1:4222
 """
 
+_PUBLISH = """\
+Publishes a command for each charge of a file to the subject of the workers. The whole file is
+checked first, as by stop-many: if any row is bad, the first 20 are named and nothing is sent.
+Unless NATS runs on this machine, the number of charges must be typed on the terminal first.
+"""
+_PUBLISH_END = """\
+A row without as_of gets the time of --as-of, by default the current one: only a charge that began
+before it is stopped, however late a worker takes the command. A second run with the same file
+within the duplicate window of the stream (600 s if a worker made it) stores nothing twice, and
+says so: after a failure, run the same command again.
+
+exit status: 0 all commands are stored, 1 not all are: standard error has the numbers, 2 nothing
+was sent, 130, 143 or 129: interrupted by Ctrl-C, SIGTERM or SIGHUP.
+
+example: thor-async publish fleet.csv --nats nats://127.0.0.1:4222
+"""
+_DEAD = """\
+Lists, shows or sends again the dead letters of the workers: commands that could not end.
+"""
+_DEAD_END = """\
+list shows for each its number, age, chargebox, connector, whether its stop may have worked, and
+the reason. show N prints one as JSON; its id_tag is masked. send N... or send --reason GLOB
+publishes them as commands again. Each gets the time of its first message as its as_of, unless it
+has one of its own, so that no charge is stopped that began later; one without a transaction, of
+which that time is not known any more, is not sent. The headers Thor-Sent-By and Thor-Dead-Sequence
+tell who sent it, and from where. Unless NATS runs on this machine, the number of charges must be
+typed on the terminal first, or --yes given: with --reason, it needs --at-most N. A dead letter
+stays in the stream; within its duplicate window it is not sent twice.
+
+exit status: 0 done, 1 some were not sent, each is named, 2 nothing was sent, 130, 143 or 129:
+interrupted by Ctrl-C, SIGTERM or SIGHUP.
+
+example: thor-async dead send --reason '*ChargeboxNotFound*' --nats nats://127.0.0.1:4222
+"""
+
 COMMANDS = {
     "check": CommandHelp("check whether stops can work", _CHECK, _CHECK_END),
     "demo": CommandHelp("show stops without an account", _DEMO, _DEMO_END),
+    "dead": CommandHelp("list, show or resend dead letters", _DEAD, _DEAD_END),
     "emulate": CommandHelp("run an emulator of Thor to test against", _EMULATE, _EMULATE_END),
+    "publish": CommandHelp("send a file to the workers", _PUBLISH, _PUBLISH_END),
     "running": CommandHelp("list the running charges", _RUNNING, _RUNNING_END),
     "stop": CommandHelp("stop one charge", _STOP, _STOP_END),
     "stop-many": CommandHelp("stop the charges of a file", _STOP_MANY, _STOP_MANY_END),

@@ -1,13 +1,21 @@
-"""The options of the commands, and the types of their values."""
+"""The options of the commands."""
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 
 from .emulator_options import add_emulate_options
-from .input.row_parsers import parse_integer
+from .nats_options import (
+    add_dead_options,
+    add_init_options,
+    add_publish_options,
+    add_seen_options,
+)
+from .option_types import parse_count as _count
+from .option_types import parse_duration as _duration
+from .option_types import parse_integer as _integer
+from .option_types import parse_seconds as _seconds
 from .rate_option import add_rate_option
 
 
@@ -171,7 +179,8 @@ def _add_worker_options(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time after SIGTERM for commands in progress (15)",
     )
-    add("--health-file", metavar="FILE", help="file for the state as JSON, written every 5 s")
+    add_seen_options(command)
+    add_init_options(command)
 
 
 def _add_confirmation_options(command: argparse.ArgumentParser) -> None:
@@ -198,49 +207,12 @@ def _add_client_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--api-key-file", metavar="FILE", help="in place of THOR_API_KEY")
 
 
-def _integer(text: str) -> int:
-    """Parses an integer; unlike `int`, the error does not show a value that may be an id_tag."""
-    number = parse_integer(text)
-    if number is None:
-        raise argparse.ArgumentTypeError("must be a whole number")
-    return number
-
-
-def _count(text: str) -> int:
-    number = _integer(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError("must be a number of seconds, more than 0")
-    return seconds
-
-
-def _duration(text: str) -> float:
-    """Parses a number of seconds, or one with the unit s, m, h or d."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
-    try:
-        seconds = _seconds(number) * _UNITS[unit]
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError("must be like 90s, 30m, 12h or 2d") from None
-    if seconds > _LONGEST:
-        raise argparse.ArgumentTypeError("must be at most 3650d")
-    return seconds
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LONGEST = 3650 * _UNITS["d"]
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "check": _add_client_options,
+    "dead": add_dead_options,
     "demo": _add_demo_options,
     "emulate": add_emulate_options,
+    "publish": add_publish_options,
     "running": _add_running_options,
     "stop": _add_stop_options,
     "stop-many": _add_stop_many_options,

@@ -70,8 +70,16 @@ def _find_conflict(args: argparse.Namespace) -> str | None:
     """Returns the problem with options that need or exclude others, or None."""
     if args.command == "emulate" and args.retry_after is not None and args.rate is None:
         return "--retry-after needs --rate"
-    if args.command not in {"stop", "stop-many", "stop-running"}:
-        return None
+    if args.command == "worker" and not args.init and (args.replicas or args.stream_max_age):
+        return "--replicas and --stream-max-age need --init"
+    if getattr(args, "yes", False) and args.at_most is None and not getattr(args, "number", None):
+        return "--yes needs --at-most N: the highest number of charges that you mean to stop"
+    if args.command in {"stop", "stop-many", "stop-running"}:
+        return _find_batch_conflict(args)
+    return None
+
+
+def _find_batch_conflict(args: argparse.Namespace) -> str | None:
     if args.wait is not None and args.ensure is not None:
         return "--wait and --ensure cannot be used together: --ensure watches too"
     if args.command == "stop":
@@ -82,9 +90,6 @@ def _find_conflict(args: argparse.Namespace) -> str | None:
         ),
         "--within and --ensure cannot be used together, because --ensure bounds each stop": (
             args.ensure is not None and args.within is not None
-        ),
-        "--yes needs --at-most N: the highest number of charges that you mean to stop": (
-            args.yes and args.at_most is None
         ),
         "--output - is not a file: leave --output out to write to standard output": (
             args.output == "-"

@@ -63,6 +63,11 @@ class DeliveryTracker:
     def end(self, delivery: Delivery) -> None:
         del self.in_hand[delivery.key]
 
+    def find_oldest_age(self, now: datetime) -> float:
+        """Returns the age in seconds of the oldest message in hand, 0 without one."""
+        created = min((delivery.created for delivery in self.in_hand.values()), default=now)
+        return max((now - created).total_seconds(), 0.0)
+
     def record_stored(self, delivery: Delivery) -> None:
         """Remembers that the outcome or dead letter is stored: only the message has to end."""
         _remember(self._stored, delivery.key, None)

@@ -29,6 +29,7 @@ from .settlement import (
     find_expiry,
     read_command,
 )
+from .stats import WorkerStats
 from .streams import StreamSetup
 
 LOG = logging.getLogger("thor_async.worker")
@@ -79,6 +80,19 @@ class MessageHandler:
     def pace_status(self) -> tuple[float | None, int]:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return self._thor._pace_status()
+
+    def complete(self, stats: WorkerStats) -> WorkerStats:
+        """Fills in what the handler knows."""
+        pace, throttled = self.pace_status
+        return stats._replace(
+            watched=0 if self.is_draining else self.watched,
+            oldest=self.deliveries.find_oldest_age(datetime.now(UTC)),
+            pace=pace,
+            throttled=throttled,
+            results=tuple((verdict, code or "", n) for (verdict, code), n in self.results.items()),
+            dead_letters=self._publisher.dead_letters,
+            redeliveries=self.redeliveries,
+        )
 
     @property
     def watched(self) -> int:

@@ -18,9 +18,11 @@ from .._config import check_max_in_flight, check_seconds
 from .background import BackgroundTasks, cancel_all
 from .handler import MessageHandler
 from .health import State, write_health
+from .health_server import serve_health
 from .publisher import SettlementPublisher
 from .serving import ServingLoop
 from .settlement import FRESH_FOR
+from .stats import WorkerStats
 from .streams import StreamSetup, Subjects
 
 _HEARTBEAT_INTERVAL = 0.1
@@ -48,6 +50,8 @@ def add_worker(
     confirm: float | None = None,
     tolerant: bool = False,
     health_file: Path | None = None,
+    health_port: int | None = None,
+    health_host: str = "127.0.0.1",
 ) -> StopWorker:
     """Adds a worker for the commands of `subject` to `broker`. Run it inside its `lifespan`.
 
@@ -55,9 +59,11 @@ def add_worker(
     most `max_in_flight` commands, and pulls a command only when it has room for it. It does not
     send a command that is older than `max_age` seconds and has no `not_after`. With `confirm`, a
     command is done only when its charge was seen to stop within `confirm` seconds; those that it
-    watches do not count, up to 32 for each that may be in flight. `tolerant` ignores
-    fields of a command that are not known, which otherwise make it a dead letter. `health_file` is
-    written every 5 s and when the state changes. Raises ValueError for bad settings.
+    watches do not count, up to 32 for each that may be in flight. `tolerant` ignores fields of a
+    command that are not known, which otherwise make it a dead letter. `health_file` is written
+    every 5 s and when the state changes. On `health_port` it serves `/healthz`, `/readyz` and
+    `/metrics`: only to this machine, unless `health_host` says more. Raises ValueError for bad
+    settings.
     """
     check_seconds("max_age", max_age)
     if confirm is not None:
@@ -71,6 +77,7 @@ def add_worker(
         confirm=confirm,
         tolerant=tolerant,
         health_file=health_file,
+        health_address=None if health_port is None else (health_host, health_port),
     )
 
 
@@ -93,6 +100,7 @@ class StopWorker:
         confirm: float | None,
         tolerant: bool,
         health_file: Path | None,
+        health_address: tuple[str, int] | None,
     ) -> None:
         self._broker = broker
         self._thor = thor
@@ -102,6 +110,8 @@ class StopWorker:
         self._confirm = confirm
         self._tolerant = tolerant
         self._health_file = health_file
+        self._health_address = health_address
+        self.health_url: str | None = None
         self._subscriber = broker.subscriber(
             subjects.commands,
             stream=JStream(subjects.stream, declare=False),
@@ -155,6 +165,13 @@ class StopWorker:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return (None, 0) if self._client is None else self._handler.pace_status
 
+    @property
+    def stats(self) -> WorkerStats:
+        """The figures of this moment."""
+        failure = self._background.failure
+        stats = WorkerStats(self.state, self.reason, failure, self.in_hand, self.pending)
+        return stats if self._client is None else self._handler.complete(stats)
+
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Connects, creates a missing stream or consumer, and opens `thor`.
@@ -165,6 +182,9 @@ class StopWorker:
         """
         background = self._background = BackgroundTasks(asyncio.current_task())
         async with contextlib.AsyncExitStack() as stack:
+            if self._health_address is not None:
+                pages = serve_health(lambda: self.stats, *self._health_address)
+                self.health_url = await stack.enter_async_context(pages)
             stack.push_async_callback(background.end)
             background.start(self._run_heartbeat())
             await self._connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from ..batch_runner import BatchOptions, BatchRunner
 from ..client_factory import find_addresses, is_loopback, make_client
 from ..errors import UsageError
+from ..guards import check_count
 from ..input.command_file import (
     STANDARD_INPUT,
     CommandFile,
@@ -29,7 +31,6 @@ from ..report.page import ReportHeader, check_report_path, write_report
 from ..report.rows import ReportRows
 from ..signals import exit_status as signal_status
 from ..stop_results import StopOptions
-from ..terminal import ask_for_count
 
 _MAX_IN_FLIGHT = 32
 # Commands without an outcome, for each request that may be in flight.
@@ -52,7 +53,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
     """Stops the charges of a command file, and returns the exit status."""
     address = find_addresses(args)[0]
-    _print_left_out_rows(command_file)
+    print_left_out_rows(command_file)
     options = StopOptions.from_args(args)
     resends_fix = args.resend == "fix"
     with _open_output(args, command_file) as output:
@@ -64,7 +65,13 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
             return 0
         allowed = AllowedRate()
         client = make_client(args, allowed)
-        _check_count(args, command_file, rows, address)
+        check_count(
+            args,
+            len(rows),
+            address,
+            functools.partial(command_file.count_chargeboxes, rows),
+            is_local=is_loopback(address),
+        )
         resend = ["fix"] if resends_fix else []
         output.begin(address, resend=resend, watch=options.is_watched)
         batch_options = BatchOptions(options, args.over, args.canary)
@@ -134,21 +141,8 @@ def _open_output(args: argparse.Namespace, command_file: CommandFile) -> Iterato
         output.close()
 
 
-def _check_count(
-    args: argparse.Namespace, command_file: CommandFile, rows: Sequence[int], address: str
-) -> None:
-    """Raises UsageError for too many charges, or if the number is not typed on the terminal.
-
-    The question is left out with `--yes`, and for an address on this machine.
-    """
-    count = len(rows)
-    if args.at_most is not None and count > args.at_most:
-        raise UsageError(f"{count:,} charges are more than --at-most {args.at_most:,}")
-    if count and not args.yes and not is_loopback(address):
-        ask_for_count(address, count, lambda: command_file.count_chargeboxes(rows))
-
-
-def _print_left_out_rows(command_file: CommandFile) -> None:
+def print_left_out_rows(command_file: CommandFile) -> None:
+    """Prints which rows of the file are not used, and why."""
     bad_rows, duplicates = command_file.bad_rows, command_file.duplicate_lines
     print_error(*bad_rows.lines)
     if bad_rows.count:

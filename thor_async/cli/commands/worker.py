@@ -19,6 +19,7 @@ from thor_async.worker.service import StopWorker, add_worker
 
 from ..client_factory import make_client
 from ..errors import UsageError
+from ..worker_init import run_init
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -26,6 +27,8 @@ LOG = logging.getLogger("thor_async.worker")
 def run(args: argparse.Namespace) -> int:
     """Serves until SIGTERM or Ctrl-C, then completes the commands in progress."""
     _check_address(args.nats)
+    if args.init:
+        return run_init(args)
     broker = NatsBroker(
         args.nats,
         logger=None,
@@ -46,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             max_age=args.max_age,
             confirm=args.confirm,
             health_file=args.health_file and Path(args.health_file),
+            health_port=args.health_port,
+            health_host=args.health_host,
         )
         asyncio.run(_serve(broker, worker))
     except (ValueError, RuntimeError, nats.errors.Error) as error:

@@ -1,0 +1,83 @@
+"""Creates stream and consumer before a worker runs, and says what does not fit in existing ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
+from nats.js.errors import NotFoundError
+
+from .stream_checks import Finding, check_consumer, check_stream
+from .streams import ACK_WAIT, Subjects
+
+KEPT_FOR = 7 * 24 * 3600.0
+_DUPLICATE_WINDOW = 600.0
+
+
+class Provisioned(NamedTuple):
+    """What was created, and what does not fit in what existed."""
+
+    created: list[str]
+    findings: list[Finding]
+
+
+def make_stream_config(
+    subjects: Subjects, *, replicas: int = 1, kept_for: float = KEPT_FOR
+) -> StreamConfig:
+    """Returns a stream that keeps its messages for `kept_for` seconds."""
+    return StreamConfig(
+        name=subjects.stream,
+        subjects=subjects.all,
+        retention=RetentionPolicy.LIMITS,
+        max_age=kept_for,
+        num_replicas=replicas,
+        duplicate_window=min(_DUPLICATE_WINDOW, kept_for),
+    )
+
+
+def make_consumer_config(subjects: Subjects) -> ConsumerConfig:
+    """Returns the consumer of all workers of the command subject."""
+    return ConsumerConfig(
+        durable_name=subjects.durable,
+        filter_subject=subjects.commands,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT,
+        max_deliver=-1,
+        max_ack_pending=10_000,
+    )
+
+
+async def provision(
+    jetstream: JetStreamContext,
+    subjects: Subjects,
+    *,
+    replicas: int | None = None,
+    kept_for: float | None = None,
+    max_age: float = 600.0,
+    max_in_flight: int = 32,
+) -> Provisioned:
+    """Creates what is missing, changes nothing that exists, and returns what does not fit in it.
+
+    `replicas` and `kept_for` are for the stream. `max_age` and `max_in_flight` are those of the
+    workers. Raises the errors of JetStream.
+    """
+    created = []
+    try:
+        stream = (await jetstream.stream_info(subjects.stream)).config
+    except NotFoundError:
+        settings = make_stream_config(
+            subjects, replicas=replicas or 1, kept_for=kept_for or KEPT_FOR
+        )
+        stream = (await jetstream.add_stream(settings)).config
+        created.append(f"stream {subjects.stream!r}")
+    try:
+        consumer = (await jetstream.consumer_info(subjects.stream, subjects.durable)).config
+    except NotFoundError:
+        settings_of_consumer = make_consumer_config(subjects)
+        consumer = (await jetstream.add_consumer(subjects.stream, settings_of_consumer)).config
+        created.append(f"consumer {subjects.durable!r}")
+    findings = check_stream(
+        stream, subjects, replicas=replicas, kept_for=kept_for, max_age=max_age
+    ) + check_consumer(consumer, subjects, max_in_flight=max_in_flight)
+    return Provisioned(created, findings)
