@@ -1,12 +1,15 @@
-import asyncio
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from thor_async import StopOutcome, ThorClient
-from thor_async._dispatch.breaker import CircuitBreaker
-from thor_async.worker import Settlement, apply_as_of, decide, find_expiry, read_command
-
-PAUSED = Settlement("retry", delay=15.0, reason="paused: Thor seems down, or refuses the account")
+from thor_async.worker import (
+    CircuitBreaker,
+    Settlement,
+    apply_as_of,
+    decide,
+    find_expiry,
+    read_command,
+)
 
 
 class Result(NamedTuple):
@@ -18,52 +21,12 @@ class Result(NamedTuple):
 class CommandHandler:
     """Stops the charges of commands from any broker, and says how each message ends.
 
-    While Thor seems down or refuses the account, all wait but one at a time, the probe.
+    While Thor seems down or refuses the account, all wait but one at a time, the probe. `paused`
+    then says how to hand a message back that must not wait.
     """
+
+    paused = Settlement("retry", delay=15.0, reason="paused: Thor seems down, or refuses the account")
 
     def __init__(self, thor: ThorClient) -> None:
         self._thor = thor
-        self.breaker = CircuitBreaker(pauses_when_refused=True)
-
-    async def handle(
-        self,
-        body: bytes,
-        created: datetime,
-        deliveries: int,
-        *,
-        fresh_for: float = 30.0,
-        longest_wait: float | None = None,
-    ) -> Result:
-        """`created`: when the message was first stored. `deliveries`: with this one.
-
-        `fresh_for=0` for a broker that cannot tell a repeat; `longest_wait` bounds a pause.
-        """
-        command = read_command(body)
-        if isinstance(command, Settlement):
-            return Result(command)
-        try:
-            async with asyncio.timeout(longest_wait):
-                probe = await self.breaker.acquire_probe()
-        except TimeoutError:
-            return Result(PAUSED)
-        outcome = None
-        try:
-            now = datetime.now(UTC)
-            expiry = find_expiry(command, created, now, deliveries)
-            if expiry is not None:
-                return Result(expiry)
-            # A repeat stops no charge that began after `created`.
-            command = apply_as_of(command, created, now, deliveries, fresh_for=fresh_for)
-            (outcome,) = await self._thor.stop_many([command])
-        finally:
-            if outcome is None:
-                self.breaker.release_probe(probe)
-        # What kept the list of running charges away is about Thor, too.
-        error = getattr(outcome.error, "cause", None) or outcome.error
-        self.breaker.record_command(error, outcome.attempts, probe)
-        return Result(decide(outcome, deliveries), outcome, outcome.attempts > 0)
-
-
-async def raw_body(message: Any) -> Any:
-    """For a subscriber of FastStream: decodes nothing, so that no body can break it."""
-    return message.body
+        self._breaker = CircuitBreaker()

@@ -105,6 +105,7 @@ class SettlementPublisher:
         self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]
     ) -> bool:
         """Publishes until it is stored. Returns False if this message had a result already."""
+        headers = {name: _to_ascii(text) for name, text in headers.items()}
         headers["Nats-Msg-Id"] = delivery.result_id
         delay = 0.0
         while True:
@@ -135,3 +136,9 @@ class SettlementPublisher:
             # NATS would never store it.
             body = msgspec.json.encode(row | {"ref": None})
         return body
+
+
+def _to_ascii(text: str) -> str:
+    """Escapes what is not printable ASCII: nats-py 2.14 drops all headers because of one such."""
+    escaped = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    return escaped.encode("ascii", "backslashreplace").decode("ascii")

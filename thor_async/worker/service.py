@@ -48,6 +48,7 @@ def add_worker(
     max_in_flight: int = 32,
     max_age: float = 600.0,
     confirm: float | None = None,
+    tolerant: bool = False,
     health_file: Path | None = None,
     health_port: int | None = None,
     health_host: str = "127.0.0.1",
@@ -58,9 +59,11 @@ def add_worker(
     most `max_in_flight` commands, and pulls a command only when it has room for it. It does not
     send a command that is older than `max_age` seconds and has no `not_after`. With `confirm`, a
     command is done only when its charge was seen to stop within `confirm` seconds; those that it
-    watches do not count, up to 32 for each that may be in flight. `health_file` is written every
-    5 s and when the state changes. On `health_port` it serves `/healthz`, `/readyz` and `/metrics`:
-    only to this machine, unless `health_host` says more. Raises ValueError for bad settings.
+    watches do not count, up to 32 for each that may be in flight. `tolerant` ignores
+    fields of a command that are not known, which otherwise make it a dead letter. `health_file` is
+    written every 5 s and when the state changes. `/healthz`, `/readyz` and `/metrics` are on
+    `health_port`: only for this machine, unless `health_host` says more. Raises ValueError for bad
+    settings.
     """
     check_seconds("max_age", max_age)
     if confirm is not None:
@@ -72,6 +75,7 @@ def add_worker(
         max_in_flight=check_max_in_flight(max_in_flight),
         max_age=max_age,
         confirm=confirm,
+        tolerant=tolerant,
         health_file=health_file,
         health_address=None if health_port is None else (health_host, health_port),
     )
@@ -94,6 +98,7 @@ class StopWorker:
         max_in_flight: int,
         max_age: float,
         confirm: float | None,
+        tolerant: bool,
         health_file: Path | None,
         health_address: tuple[str, int] | None,
     ) -> None:
@@ -103,6 +108,7 @@ class StopWorker:
         self._max_in_flight = max_in_flight
         self._max_age = max_age
         self._confirm = confirm
+        self._tolerant = tolerant
         self._health_file = health_file
         self._health_address = health_address
         self.health_url: str | None = None
@@ -209,7 +215,12 @@ class StopWorker:
             raise
         publisher = SettlementPublisher(client, self._subjects, self._serving.find_setup)
         self._handler = MessageHandler(
-            self._thor, publisher, max_age=self._max_age, fresh_for=FRESH_FOR, confirm=self._confirm
+            self._thor,
+            publisher,
+            max_age=self._max_age,
+            fresh_for=FRESH_FOR,
+            confirm=self._confirm,
+            tolerant=self._tolerant,
         )
         self._client = client
 
