@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from .serving import ServingLoop
 from .settlement import FRESH_FOR
 from .stats import WorkerStats
 from .streams import StreamSetup, Subjects
+
+LOG = logging.getLogger("thor_async.worker")
 
 _HEARTBEAT_INTERVAL = 0.1
 _HEALTH_INTERVAL = 5.0
@@ -223,6 +226,19 @@ class StopWorker:
             tolerant=self._tolerant,
         )
         self._client = client
+        self._log_start(client)
+
+    def _log_start(self, client: Client) -> None:
+        subjects, url = self._subjects, client.connected_url
+        LOG.info(
+            "takes %s of stream %s by consumer %s, at most %d in flight, from NATS at %s",
+            subjects.commands,
+            subjects.stream,
+            subjects.durable,
+            self._max_in_flight,
+            # Without user and password.
+            url.netloc.rpartition("@")[2] if url is not None else "an unknown address",
+        )
 
     async def _end_tasks(self) -> None:
         """Ends what uses the client, before it closes."""
