@@ -151,9 +151,9 @@ async def test_a_worker_without_nats_ends_when_it_is_told_to(workers: Workers) -
 
 
 async def test_the_health_pages_are_there_before_nats(workers: Workers) -> None:
-    options = ("--nats", "nats://127.0.0.1:1", "--health-port", "0")
+    options = ("--nats", "nats://127.0.0.1:1", "--health-port", "0", "--health-host", "127.0.0.2")
     worker = await workers.start(*options, until="health pages on")
-    address = re.search(r"health pages on (http://127\.0\.0\.1:[0-9]+)", worker.log.read_text())
+    address = re.search(r"health pages on (http://127\.0\.0\.2:[0-9]+)", worker.log.read_text())
     assert address is not None
     statuses = []
     async with aiohttp.ClientSession() as session:

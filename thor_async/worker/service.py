@@ -23,6 +23,7 @@ from .health_server import serve_health
 from .publisher import SettlementPublisher
 from .serving import ServingLoop
 from .settlement import FRESH_FOR
+from .setup_log import SetupLog
 from .stats import WorkerStats
 from .streams import StreamSetup, Subjects
 
@@ -112,6 +113,7 @@ class StopWorker:
         self._max_age = max_age
         self._confirm = confirm
         self._tolerant = tolerant
+        self._setup_log = SetupLog(subjects, max_age=max_age, max_in_flight=max_in_flight)
         self._health_file = health_file
         self._health_address = health_address
         self.health_url: str | None = None
@@ -211,7 +213,9 @@ class StopWorker:
         client = await self._broker.connect()
         try:
             _check_reconnects(client)
-            self._serving = ServingLoop(client, self._subjects, self._count_places, self._receive)
+            self._serving = ServingLoop(
+                client, self._subjects, self._count_places, self._receive, self._setup_log.check
+            )
             await self._serving.prepare()
         except BaseException:
             await self._broker.stop()
