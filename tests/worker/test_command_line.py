@@ -57,20 +57,22 @@ class Workers:
     """Processes of `thor-async worker` on one stream."""
 
     def __init__(self, place: Place, emulator: ThorEmulator, folder: Path) -> None:
-        options = {"base-url": emulator.base_url, "nats": place.url}
+        options = {"base-url": emulator.base_url}
+        self.nats = f"--nats={place.url}"
         names = {name.replace("_", "-"): value for name, value in place.names.items()}
         self.options = [f"--{name}={value}" for name, value in (options | names).items()]
         self.folder = folder
         self.all: list[Worker] = []
 
-    async def start(self, *options: str, until: str = "serving") -> Worker:
+    async def start(self, *options: str, until: str = "serving", **environment: str) -> Worker:
         """Returns once its log has these words."""
+        nats = [] if "--nats" in options or "NATS_URL" in environment else [self.nats]
         log = self.folder / f"{len(self.all)}.log"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *[sys.executable, "-m", "thor_async", "worker", *self.options, *options],
+                *[sys.executable, "-m", "thor_async", "worker", *nats, *self.options, *options],
                 stderr=file,
-                env=os.environ | {"THOR_API_KEY": KEY},
+                env=os.environ | {"THOR_API_KEY": KEY, **environment},
             )
         worker = Worker(process, log)
         self.all.append(worker)

@@ -7,6 +7,23 @@ import argparse
 from .option_types import parse_count, parse_duration, parse_integer, parse_port, parse_time
 
 
+def add_login_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of every command that connects to NATS."""
+    command.add_argument(
+        "--nats",
+        action="append",
+        metavar="URL",
+        help="such as nats://host:4222, several times or with commas; in place of NATS_URL",
+    )
+    add = command.add_argument_group("getting into NATS").add_argument
+    add("--nats-creds", metavar="FILE", help="credentials: the user's JWT and its key")
+    add("--nats-nkey", metavar="FILE", help="the seed of an nkey")
+    add("--nats-password-file", metavar="FILE", help="the password of NATS_USER")
+    add("--nats-ca", metavar="FILE", help="certificates of the authority of NATS, as PEM")
+    add("--nats-cert", metavar="FILE", help="certificate of this client, as PEM")
+    add("--nats-key", metavar="FILE", help="its key, unless the certificate's file holds it")
+
+
 def add_seen_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of `worker` for what orchestrators and people see of it."""
     add = command.add_argument_group("how it is watched").add_argument
@@ -75,7 +92,7 @@ def add_dead_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_nats_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--nats", required=True, metavar="URL", help="such as nats://host:4222")
+    add_login_options(command)
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
     add("--subject", default="thor.stop", metavar="S", help="of the commands (thor.stop)")

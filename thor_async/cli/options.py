@@ -9,6 +9,7 @@ from .emulator_options import add_emulate_options
 from .nats_options import (
     add_dead_options,
     add_init_options,
+    add_login_options,
     add_publish_options,
     add_seen_options,
 )
@@ -155,7 +156,7 @@ def _add_running_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_worker_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--nats", required=True, metavar="URL", help="such as nats://host:4222")
+    add_login_options(command)
     _add_client_options(command)
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
@@ -178,6 +179,11 @@ def _add_worker_options(command: argparse.ArgumentParser) -> None:
         default=15.0,
         metavar="SECONDS",
         help="time after SIGTERM for commands in progress (15)",
+    )
+    add(
+        "--tolerant",
+        action="store_true",
+        help="ignore unknown fields of a command; otherwise it is a dead letter",
     )
     add_seen_options(command)
     add_init_options(command)

@@ -63,10 +63,10 @@ def add_worker(
     most `max_in_flight` commands, and pulls a command only when it has room for it. It does not
     send a command that is older than `max_age` seconds and has no `not_after`. With `confirm`, a
     command is done only when its charge was seen to stop within `confirm` seconds; those that it
-    watches do not count, up to 32 for each that may be in flight. `tolerant` ignores
-    fields of a command that are not known, which otherwise make it a dead letter. `health_file` is
-    written every 5 s and when the state changes. `/healthz`, `/readyz` and `/metrics` are on
-    `health_port`: only for this machine, unless `health_host` says more. Raises ValueError for bad
+    watches do not count, up to 32 for each that may be in flight. `tolerant` ignores fields of a
+    command that are not known, which otherwise make it a dead letter. `health_file` is written
+    every 5 s and when the state changes. On `health_port` it serves `/healthz`, `/readyz` and
+    `/metrics`: only to this machine, unless `health_host` says more. Raises ValueError for bad
     settings.
     """
     check_seconds("max_age", max_age)

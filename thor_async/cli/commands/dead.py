@@ -33,8 +33,8 @@ from ..nats_connection import (
     is_local,
     open_jetstream,
     reporting_errors,
-    show_address,
 )
+from ..nats_login import show_servers
 from ..nats_publisher import CommandMessage, CommandPublisher
 from ..output.console import format_duration, print_error
 from ..output.printable import encode_line, printable
@@ -121,7 +121,7 @@ async def _send(args: argparse.Namespace) -> int:
         sender = _find_sender()
         messages = [_make_message(letter, repeat.body, sender) for letter, repeat in repeats]
         boxes = {repeat.command.chargebox for _, repeat in repeats}
-        check_count(args, len(messages), show_address(args), boxes.__len__, is_local=is_local(args))
+        check_count(args, len(messages), show_servers(args), boxes.__len__, is_local=is_local(args))
         publisher = CommandPublisher(jetstream, subjects)
         status = await publisher.publish(messages, len(messages), window)
     if not status:
