@@ -57,7 +57,7 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        self.url = find_port(self.folder)
+        self.url = find_port(self.folder, self.process)
         self.port = int(self.url.rsplit(":", 1)[1])
 
     def stop(self) -> None:
@@ -87,9 +87,10 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-def find_port(folder: Path) -> str:
+def find_port(folder: Path, process: subprocess.Popen[bytes]) -> str:
     until = time.monotonic() + 60
     while time.monotonic() < until:
+        assert process.poll() is None, (folder / "log").read_text()[-500:]
         for file in folder.glob("*.ports"):
             with contextlib.suppress(msgspec.DecodeError):
                 return str(msgspec.json.decode(file.read_bytes())["nats"][0])

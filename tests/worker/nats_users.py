@@ -49,23 +49,13 @@ def make_credentials(file: Path) -> str:
     """Writes the credentials of a user; returns the settings of a server that takes them."""
     operator, account = Key(nkeys.PREFIX_BYTE_OPERATOR), Key(nkeys.PREFIX_BYTE_ACCOUNT)
     user, none = make_user_key(), -1
-    limits = dict.fromkeys(
-        [
-            "subs",
-            "conn",
-            "leaf",
-            "imports",
-            "exports",
-            "data",
-            "payload",
-            "mem_storage",
-            "disk_storage",
-            "streams",
-            "consumer",
-        ],
-        none,
-    )
-    account_jwt = operator.sign({"limits": {**limits, "wildcards": True}}, account, "account")
+    system = Key(nkeys.PREFIX_BYTE_ACCOUNT)
+    core = ("subs", "conn", "leaf", "imports", "exports", "data", "payload")
+    jetstream = ("mem_storage", "disk_storage", "streams", "consumer")
+    limits = {**dict.fromkeys(core, none), "wildcards": True}
+    system_jwt = operator.sign({"limits": limits}, system, "account")
+    limits |= dict.fromkeys(jetstream, none)
+    account_jwt = operator.sign({"limits": limits}, account, "account")
     user_limits = {"subs": none, "data": none, "payload": none, "pub": {}, "sub": {}}
     user_jwt = account.sign(user_limits, user, "user")
     file.write_text(
@@ -74,6 +64,6 @@ def make_credentials(file: Path) -> str:
     )
     operator_jwt = operator.sign({}, operator, "operator")
     return (
-        f"operator: {operator_jwt}\nresolver: MEMORY\n"
-        f"resolver_preload: {{ {account.public}: {account_jwt} }}\n"
+        f"operator: {operator_jwt}\nsystem_account: {system.public}\nresolver: MEMORY\n"
+        f"resolver_preload: {{ {account.public}: {account_jwt}, {system.public}: {system_jwt} }}\n"
     )

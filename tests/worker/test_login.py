@@ -14,11 +14,10 @@ import msgspec
 import pytest
 import trustme
 
-from tests.conftest import KEY, TAG, wait_until
+from tests.conftest import KEY, wait_until
 from tests.worker.conftest import Place, connect, run_server
 from tests.worker.nats_users import make_credentials, make_user_key
 from tests.worker.test_command_line import Workers, fleet
-from thor_async import StopCharge
 from thor_async.emulator import ThorEmulator
 
 pytestmark = pytest.mark.broker
@@ -155,7 +154,7 @@ async def test_a_user_with_the_least_privileges(emulator: ThorEmulator, tmp_path
     with run_server(tmp_path, passwords()) as server:
         async with connect(server.url, **ADMIN) as place:
             await place.make(ack_wait=1.0, duplicate_window=0.1)
-            await place.send(b"no command", StopCharge("A", 1, TAG))
+            await place.send(b"no command", b"")
             await place.deliver_to_a_dead_worker(2)
             server.stop()
             server.config.write_text(passwords(allow(place.names, place.durable)))
@@ -164,7 +163,7 @@ async def test_a_user_with_the_least_privileges(emulator: ThorEmulator, tmp_path
             worker = await workers.start(NATS_USER="worker", NATS_PASSWORD=PASSWORD)
             try:
                 await serves(place, emulator)
-                assert [message.data for message in await place.dead()] == [b"no command"]
+                assert [message.data for message in await place.dead()] == [b"no command", b""]
                 log = await worker.end()
             finally:
                 await worker.kill()
