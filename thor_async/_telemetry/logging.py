@@ -77,7 +77,7 @@ def _describe_limit(rate: float | None) -> str:
 def _write(level: int, what: str, event: _OfStop, end: str, *said: object) -> None:
     if not LOG.isEnabledFor(level):
         return
-    fields = _fields(event)
+    fields = _fields(what, event)
     line = f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}"
     facts = (event.chargebox, event.connector, fields["attempt"], event.error, event.status)
     where = log.__code__
@@ -97,17 +97,21 @@ def _write(level: int, what: str, event: _OfStop, end: str, *said: object) -> No
     LOG.handle(record)
 
 
-def _fields(event: _OfStop) -> dict[str, object]:
+def _fields(what: str, event: _OfStop) -> dict[str, object]:
     """Returns the fields of a record of a stop, for handlers that write JSON. None has the id_tag.
 
     A retry has no verdict, and only the end of a stop has a next step.
     """
     return {
+        "event": what,
         "chargebox": event.chargebox,
         "connector": event.connector,
         "transaction": event.transaction,
+        "ref": event.ref,
         "attempt": event.attempts if isinstance(event, CallFinished) else event.attempt,
         "verdict": None if isinstance(event, RetryScheduled) else event.verdict,
+        "error": event.error,
+        "status": event.status,
         "code": event.code,
         "next_step": event.next_step if isinstance(event, CallFinished) else None,
     }
