@@ -46,6 +46,7 @@ from thor_async.cli.options import COMMANDS
         (["stop-many", "--resum"], "no option --resum: did you mean --resume?"),
         (["stop-many", "x", "--Over=5"], "no option --Over: did you mean --over?"),
         (["stop-many", "x", "-quiet"], "an option has two dashes: did you mean --quiet?"),
+        (["dead", "send", "--raeson", "x"], "no option --raeson: did you mean --reason?"),
         (["worker", "--nat", "x"], "no option --nat: did you mean --nats?"),
         (["stop", "A", "1", TAG, "--base-url", "x"], "--base-url must be an address like https://"),
         (["stop", "A", "1", TAG, "--read-url", "x"], "--read-url must be an address like https://"),

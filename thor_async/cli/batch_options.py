@@ -91,7 +91,12 @@ def _add_pace_options(command: argparse.ArgumentParser) -> None:
         metavar="COUNT",
         help="times that a stop is sent if Thor answers 5xx, the first time included (3)",
     )
-    add("--within", type=types.seconds, metavar="SECONDS", help="end the batch after this time")
+    add(
+        "--within",
+        type=types.seconds,
+        metavar="SECONDS",
+        help="end the batch after this time",
+    )
     add_rate_option(add)
     add(
         "--over",
@@ -126,7 +131,11 @@ def _add_output_options(command: argparse.ArgumentParser) -> None:
     completes_files(
         add("--report", metavar="FILE.html", help="a page about all charges, for any browser")
     )
-    operator = "who asked for it, for the journal and the report (your login name)"
-    add("--operator", type=types.name, metavar="NAME", help=operator)
+    add(
+        "--operator",
+        type=types.name,
+        metavar="NAME",
+        help="who asked for it, for the journal and the report (your login name)",
+    )
     add_quiet_option(command, "print neither progress nor summary, only what is wrong")
     add_json_option(command, "with --dry-run: print it as one JSON object")

@@ -204,7 +204,10 @@ class BatchRunner:
                 self._environment.is_settled = await self._ask_to_go_on(len(rows))
 
     async def _ask_to_go_on(self, left: int) -> bool:
-        if await self.ask_to_go_on(left, self._interrupted):
+        self.progress.hide()
+        answer = await self.ask_to_go_on(left, self._interrupted)
+        self.progress.show_again()
+        if answer:
             return True
         self.needs_person = self.is_wrong_environment = True
         self.failure = (

@@ -37,9 +37,10 @@ _TOO_MANY_REQUESTS = 429
 
 @dataclass
 class DemoResult:
-    """The outcomes of a demo, over one or more batches."""
+    """The outcomes of a demo, over one or more batches; `rows` are the places of their commands."""
 
     outcomes: list[StopOutcome] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     stats: BatchStats = field(default_factory=BatchStats)
     commands: int = 0
     never_pulled: int = 0
@@ -86,6 +87,7 @@ async def stop_all(
     never_pulled = sum(1 for _ in source)
     pulled = len(commands) - never_pulled
     result.outcomes += outcomes
+    result.rows += [result.commands + outcome.index for outcome in outcomes]
     result.commands += len(commands)
     result.never_pulled += never_pulled
     result.is_complete &= sorted(outcome.index for outcome in outcomes) == [*range(pulled)]

@@ -210,7 +210,7 @@ A 429 is sent again at the pace that Thor allows, for up to 30 s; then the messa
 after its Retry-After at the earliest. --max-rate is for one worker: divide your rate limit by the
 number of workers, or leave it out, and they share the pace.
 A command that is older than --max-age and has no not_after is a dead letter and is not sent: a late
-stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=warning on.
+stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=info on.
 
 --init creates stream and consumer, names every setting that does not fit in existing ones with
 the cure, and ends: with 1 if a worker could not serve or commands could be lost.
@@ -240,14 +240,14 @@ _DEAD = """\
 Lists, shows or sends again the dead letters of the workers: commands that could not end.
 """
 _DEAD_END = """\
-list shows for each its number, age, chargebox, connector, whether its stop may have worked, and
-the reason. show NUMBER prints one as JSON; its id_tag is masked. send NUMBER, or send --reason
-GLOB, publishes them as commands again. Each gets the time of its first message as its as_of, unless
-it has one of its own, so that no charge is stopped that began later; one without a transaction, of
+list shows for each its number, age, chargebox, connector, whether its stop may have worked, and the
+reason. show NUMBER prints one as JSON; its id_tag is masked. send NUMBER or send --reason GLOB
+publishes them as commands again. Each gets the time of its first message as its as_of, unless it
+has one of its own, so that no charge is stopped that began later; one without a transaction, of
 which that time is not known any more, is not sent. The headers Thor-Sent-By and Thor-Dead-Sequence
 tell who sent it, and from where. Unless NATS runs on this machine, the number of charges must be
-typed on the terminal first, or --yes given: with --reason, it needs --at-most COUNT. A dead letter
-stays in the stream; within its duplicate window it is not sent twice.
+typed on the terminal first, or --yes given: with --reason, it needs --at-most. A dead letter stays
+in the stream; within its duplicate window it is not sent twice.
 
 exit status: 0 done, 1 some were not sent, each is named, 2 nothing was sent, 130, 143 or 129:
 interrupted by Ctrl-C, SIGTERM or SIGHUP.

@@ -201,3 +201,11 @@ def test_every_bad_row_is_found_again(write: Callable[..., Path]) -> None:
     found = dict(command_file.find_bad_rows())
     assert list(found) == list(range(3, 103, 2))
     assert all("connector" in fault for fault in found.values())
+
+
+def test_a_misspelled_file_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").touch()
+    with pytest.raises(UsageError, match=r"cannot read .*: did you mean .*fleet\.csv"):
+        read_command_file(str(tmp_path / "fleat.csv"))
+    with pytest.raises(UsageError, match="give a CSV file"):
+        read_command_file(str(tmp_path / "charges.txt"))

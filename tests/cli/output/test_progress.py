@@ -92,7 +92,7 @@ def test_lines_tell_a_pause_every_ten_seconds_and_its_end() -> None:
         progress.refresh()
     lines = file.getvalue().splitlines()
     assert len(lines) == 4
-    assert all("Thor does not answer since " in line for line in lines[:3])
+    assert all("Thor has not answered since " in line for line in lines[:3])
     assert lines[0].endswith(" (10 s), next probe in 1 s, gives up in 60 s")
     assert lines[1].endswith(" (20 s), next probe in 1 s, gives up in 50 s")
     assert lines[3] == "0 of 100: Thor answers again"
@@ -166,3 +166,21 @@ def test_only_the_last_half_minute_is_measured() -> None:
         meter.add(float(second), second if second < 50 else 50 + (second - 50) * 10)
     assert meter.rate(100.0, 550) == 10.0
     assert RateMeter().rate(5.0, 0) == 0.0
+
+
+def test_a_bar_makes_room_for_a_question(terminal: Terminal) -> None:
+    batch = Batch(3)
+    with show_progress(batch.status, terminal) as progress:
+        progress.hide()
+        before = terminal.getvalue()
+        progress.refresh()
+        assert terminal.getvalue() == before
+        progress.show_again()
+        progress.refresh()
+    assert len(terminal.getvalue()) > len(before)
+
+
+def test_at_the_end_nothing_is_left() -> None:
+    batch = Batch(10)
+    batch.finish(10, 1.0)
+    assert batch.status.describe() == "10 relayed; 10.0/s"

@@ -110,7 +110,7 @@ async def _check_list(thor: ThorClient, address: str) -> Finding:
     try:
         charges = await thor.running_charges()
     except ThorError as error:
-        return _failed("list", f"no list of running charges: {error}", error, address)
+        return _failed("list", "no list of running charges", error, address)
     if not charges:
         text = (
             "the list of running charges is empty: this proves nothing; if charges do run, the "
@@ -137,19 +137,25 @@ async def _check_stop(thor: ThorClient, address: str) -> Finding:
         text = "a stop at a chargebox that does not exist was answered ChargeboxNotFound"
         return Finding("stop", True, text)
     except ThorError as error:
-        return _failed("stop", f"unexpected answer to a stop: {error.message}", error, address)
+        was_sent = not isinstance(error, NotSentError)
+        what = "unexpected answer to a stop" if was_sent else "no stop could be sent"
+        return _failed("stop", what, error, address)
     text = "a stop at a chargebox that does not exist was relayed: the answer is not Thor's"
     return Finding("stop", False, text)
 
 
 def _failed(check: str, text: str, error: ThorError, address: str) -> Finding:
+    """Returns the finding for an error; `text` says what there is not."""
+    cure = _find_cure(error, address)
+    if _speaks_plain_http(error):
+        return Finding(check, False, f"{text}: {cure}", answered=False)
     is_sent = not isinstance(error, NotSentError)
-    return Finding(check, False, f"{text}: {_find_cure(error, address)}", is_sent)
+    return Finding(check, False, f"{text}: {error.message}: {cure}", is_sent)
 
 
 def _find_cure(error: ThorError, address: str) -> str:
     if isinstance(error, NotSentError):
-        if error.reason == "tls" and _speaks_plain_http(error):
+        if _speaks_plain_http(error):
             return _PLAIN_HTTP.format(host=urlsplit(address).netloc)
         return _NOT_SENT_CURES.get(error.reason, "check again later")
     for kind, cure in _CURES:
@@ -162,5 +168,7 @@ def _find_cure(error: ThorError, address: str) -> str:
 
 def _speaks_plain_http(error: ThorError) -> bool:
     """Returns whether the answer to a TLS greeting was no TLS: OpenSSL has several words for it."""
+    if not isinstance(error, NotSentError) or error.reason != "tls":
+        return False
     words = error.message.upper().replace(" ", "_")
     return any(word in words for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import sys
 from array import array
@@ -22,6 +23,7 @@ from .spreadsheets import LeadingZeros
 
 STANDARD_INPUT = "standard input"
 
+_CUTOFF = 0.8
 _PROGRESS_GAP = 5.0
 _PROGRESS_ROWS = 10_000
 """The clock is looked at after this number of rows."""
@@ -182,7 +184,19 @@ def _read(name: str, path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {name} ({error.strerror}): give a CSV file") from None
+        near = _find_near_file(Path(path)) if isinstance(error, FileNotFoundError) else None
+        cure = "give a CSV file" if near is None else f"did you mean {near}?"
+        raise UsageError(f"cannot read {name} ({error.strerror}): {cure}") from None
+
+
+def _find_near_file(path: Path) -> Path | None:
+    """Returns the file in the same folder with the nearest name, or None."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(path.name, names, 1, _CUTOFF)
+    return path.with_name(near[0]) if near else None
 
 
 def _find_parser(name: str, content: bytes) -> RowParser:

@@ -122,6 +122,8 @@ class BatchStatus:
             rate, said = measured, f"{measured:,.1f}/s,"
         else:
             return ""
+        if not left:
+            return said.rstrip(",:")
         slowest = min(rate, self._max_rate or math.inf)
         return f"{said} {format_duration(left / slowest)} left"
 
@@ -129,7 +131,7 @@ class BatchStatus:
 def _describe_pause(pause: PauseStatus, now: float) -> str:
     since = datetime.now(UTC).timestamp() - (now - pause.failing_since)
     at = datetime.fromtimestamp(since, UTC).astimezone().strftime("%H:%M:%S")
-    told = [f"Thor does not answer since {at} ({format_duration(now - pause.failing_since)})"]
+    told = [f"Thor has not answered since {at} ({format_duration(now - pause.failing_since)})"]
     if pause.probe_at is None:
         told.append("probing now")
     else:

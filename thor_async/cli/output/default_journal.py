@@ -41,7 +41,10 @@ def _repeat_options(args: argparse.Namespace) -> Iterator[str]:
         value = getattr(args, _DESTINATIONS.get(name, name), None)
         if value:
             text = f"{value:g}" if isinstance(value, float) else str(value)
-            yield from (f"--{name.replace('_', '-')}", "URL" if "@" in text else text)
+            yield from (
+                f"--{name.replace('_', '-')}",
+                "URL" if name == "proxy" and "@" in text else text,
+            )
     for name in _FLAGS:
         if getattr(args, name, False):
             yield f"--{name.replace('_', '-')}"
@@ -53,7 +56,7 @@ def _find_folder(file: str | None) -> Path:
 
 _VALUES = (
     *("base_url", "read_url", "proxy", "api_key_file", "wait", "ensure", "rate"),
-    *("max_in_flight", "attempts", "canary", "over", "spread", "report", "at_most"),
+    *("max_in_flight", "attempts", "canary", "over", "spread", "report", "at_most", "operator"),
 )
 _DESTINATIONS = {"rate": "max_rate"}
 _FLAGS = ("pin", "skip_bad", "no_lock", "go_on", "quiet", "yes")

@@ -29,6 +29,12 @@ class Progress(Protocol):
     def refresh(self) -> None:
         """Shows what is different now."""
 
+    def hide(self) -> None:
+        """Makes room for a question, until `show_again`."""
+
+    def show_again(self) -> None:
+        """Ends `hide`."""
+
 
 class NoProgress:
     """Shows nothing."""
@@ -37,8 +43,12 @@ class NoProgress:
 
     def refresh(self) -> None: ...
 
+    def hide(self) -> None: ...
 
-class _Lines:
+    def show_again(self) -> None: ...
+
+
+class _Lines(NoProgress):
     """Prints a line after each tenth of a batch, and when Thor is down or answers again."""
 
     def __init__(self, status: BatchStatus, file: TextIO, clock: Callable[[], float]) -> None:
@@ -97,6 +107,12 @@ class _Bar:
         self._drawn_at = self._clock()
         text = self._status.describe()
         self.bar.update(self._task, completed=self._status.stats.total, description=text)
+
+    def hide(self) -> None:
+        self.bar.stop()
+
+    def show_again(self) -> None:
+        self.bar.start()
 
 
 @contextmanager
