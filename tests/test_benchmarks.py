@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import random
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    demo_picture,
     latency,
     memory,
     outage,
@@ -486,3 +488,11 @@ def test_a_run_prints_and_writes_what_was_measured(
 def test_the_scenes_of_the_pace(count: int, *, quick: bool) -> None:
     scenes = throttle.find_scenes(quick=quick)
     assert len(scenes) == len(set(scenes)) == count
+
+
+def test_the_picture_of_the_demo_shows_what_it_prints_and_loads_nothing() -> None:
+    pytest.importorskip("rich")
+    svg = demo_picture.draw(demo_picture.capture())
+    assert "relayed" in svg
+    assert "@font-face" not in svg
+    assert not re.search(r"(?:url\(|href=|src=)[\"']?http", svg)

@@ -59,9 +59,10 @@ class Page:
             mobile=width < 500,
         )
 
-    async def go(self, path: Path) -> None:
-        """Loads a file, and waits until it has been loaded."""
-        await self._send("Page.navigate", url=path.as_uri())
+    async def go(self, place: Path | str) -> None:
+        """Loads a file or an address, and waits until it has been loaded."""
+        url = place if isinstance(place, str) else place.as_uri()
+        await self._send("Page.navigate", url=url)
         while (await self._next()).get("method") != "Page.loadEventFired":
             pass
 

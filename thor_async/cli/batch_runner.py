@@ -73,7 +73,8 @@ class BatchRunner:
         resume_state: ResumeState,
         options: BatchOptions,
     ) -> None:
-        self.command_file, self._rows, self._output = command_file, rows, output
+        self.command_file: CommandFile = command_file
+        self._rows, self._output = rows, output
         self._options = options
         self._interrupted = asyncio.Event()
         self._stop_sending: Callable[[], None] = lambda: None
@@ -82,16 +83,17 @@ class BatchRunner:
         self._open_rows: dict[int, None] = {}
         self._begun = 0
         self.resume_state = resume_state
-        self.stats = BatchStats()
-        self.status = BatchStatus(len(rows), self.stats, time.monotonic)
+        self.stats: BatchStats = BatchStats()
+        self.status: BatchStatus = BatchStatus(len(rows), self.stats, time.monotonic)
         self.progress: Progress = NoProgress()
         self._environment = EnvironmentCheck(resume_state, is_off=options.goes_on)
         self.on_written: Callable[[bytes], None] = lambda line: None
         self.ask_to_go_on: Callable[[int, asyncio.Event], Awaitable[bool]] = _never_go_on
-        self.written = 0
+        self.written: int = 0
         self.failure: str | None = None
         self.interrupted_by: int | None = None
-        self.needs_person = self.is_wrong_environment = False
+        self.needs_person: bool = False
+        self.is_wrong_environment: bool = False
 
     @property
     def is_recorded(self) -> bool:

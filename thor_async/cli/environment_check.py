@@ -21,8 +21,8 @@ class EnvironmentCheck:
     """
 
     def __init__(self, resume_state: ResumeState, *, is_off: bool = False) -> None:
-        self.is_settled = is_off or any(map(_shows_known, resume_state.count_kinds()))
-        self.unknown = 0
+        self.is_settled: bool = is_off or any(map(_shows_known, resume_state.count_kinds()))
+        self.unknown: int = 0
 
     def add(self, result: StopResult) -> None:
         if isinstance(result.outcome.error, ChargeboxNotFound):

@@ -241,7 +241,7 @@ Lists, shows or sends again the dead letters of the workers: commands that could
 """
 _DEAD_END = """\
 list shows for each its number, age, chargebox, connector, whether its stop may have worked, and the
-reason. show NUMBER prints one as JSON; its id_tag is masked. send NUMBER... or send --reason GLOB
+reason. show NUMBER prints one as JSON; its id_tag is masked. send NUMBER or send --reason GLOB
 publishes them as commands again. Each gets the time of its first message as its as_of, unless it
 has one of its own, so that no charge is stopped that began later; one without a transaction, of
 which that time is not known any more, is not sent. The headers Thor-Sent-By and Thor-Dead-Sequence

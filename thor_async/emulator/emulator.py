@@ -18,6 +18,7 @@ from .ledger import LoggedRequest, Read
 from .rate_limits import RateLimits
 from .running_list import Lists, running_list
 from .server import PREFIX, Server
+from .threaded import in_own_thread
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 
 class ThorEmulator(ChargerFleet, Accounts, Server):
-    """Emulates Thor on a local port. `async with` starts and stops it.
+    """Emulates Thor on a local port. `async with` starts and stops it, on the running loop.
+
+    `with` does so in a thread of its own, for synchronous code. Its methods can then be called, and
+    its attributes set, in any thread; `refuse` and `accept` can be awaited on any loop, also by
+    `asyncio.run`. While requests are under way, do not change the items of `charges` and
+    `chargeboxes` yourself. A function given to `notifications` is called in the emulator's thread:
+    it must return at once, and must not wait for the emulator.
 
     It answers `charges/stop`, `charges/start`, `charges/running`, `chargeboxes` and
     `chargeboxes/{id}` below `base_url`. It listens on `host` and `port` (0: any free port), or on
@@ -105,6 +112,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         finally:
             await self._stop_chargers()
 
+    @in_own_thread
     def script(self, *answers: ScriptedAnswer | int | str, chargebox: str | None = None) -> None:
         """Answer the next stop requests (of `chargebox`, if given) with `answers`, in order.
 
@@ -115,6 +123,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         """
         self._scripts[chargebox].extend([as_answer(answer) for answer in answers])
 
+    @in_own_thread
     def always(
         self, answer: ScriptedAnswer | int | str | None, chargebox: str | None = None
     ) -> None:

@@ -61,10 +61,10 @@ class MessageHandler:
             pauses_when_refused=True, on_open=_log_pause, on_close=_log_resumption
         )
         self._is_cut = False
-        self.is_draining = False
-        self.deliveries = DeliveryTracker()
+        self.is_draining: bool = False
+        self.deliveries: DeliveryTracker = DeliveryTracker()
         self.results: Counter[tuple[str, str | None]] = Counter()
-        self.redeliveries = 0
+        self.redeliveries: int = 0
 
     @property
     def is_paused(self) -> bool:

@@ -46,7 +46,8 @@ class SettlementPublisher:
         self._find_setup = find_setup
         self._max_body = client.max_payload - _MAX_HEADER_BYTES
         self._subjects = subjects
-        self.unstored = self.dead_letters = 0
+        self.unstored: int = 0
+        self.dead_letters: int = 0
 
     async def store(
         self,

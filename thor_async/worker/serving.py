@@ -48,7 +48,7 @@ class ServingLoop:
         self._subjects = subjects
         self._on_message = on_message
         self._puller = MessagePuller(client, subjects, count_places, self._receive)
-        self.wake = self._puller.wake
+        self.wake: Callable[[], None] = self._puller.wake
         self._setup: StreamSetup | None = None
         self._is_known = asyncio.Event()
         self._delay = 0.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from thor_async.cli.report.groups import count_columns, find_site, group_rows
+from thor_async.cli.report.groups import count_columns, group_rows
 
 from .samples import make_row
 
@@ -26,22 +24,6 @@ def test_what_may_still_be_charging_comes_first_by_site() -> None:
     assert (list(south.rows), south.total, dict(south.counts)) == ([0], 2, {"relayed": 1})
     assert (over.is_over, list(over.rows), list(none.rows)) == (True, [2], [4])
     assert [group.number for group in (north, none, south, over)] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("ref", "site"),
-    [
-        (None, ""),
-        ("a-site", ""),
-        ({"note": "x"}, ""),
-        ({"Site ": "Harbour", "alias": "H 1"}, "Harbour"),
-        ({"alias": "H 1"}, "H 1"),
-        ({"site": "", "location": "Quay"}, "Quay"),
-        ({"site": 7}, "7"),
-    ],
-)
-def test_the_site_of_a_charge(ref: object, site: str) -> None:
-    assert find_site(ref) == site
 
 
 def test_a_column_is_counted_if_it_puts_charges_together() -> None:

@@ -214,6 +214,21 @@ def test_a_report_without_a_journal_has_its_head(
     assert "Ended not recorded" not in content
 
 
+def test_a_journal_that_was_edited_by_hand_costs_only_the_report(
+    thor: Thor, run: Run, fleet: Fleet, page: Path, tmp_path: Path
+) -> None:
+    path, output = fleet(2), tmp_path / "out.jsonl"
+    thor.emulator.fill(read_command_file(str(path)))
+    run("stop-many", path, "--output", output)
+    output.write_text(re.sub('"ended":"[^"]*"', '"ended":"now"', output.read_text()))
+    result = run("stop-many", path, "--output", output, "--resume", "--report", page)
+    assert result.status == 1
+    assert result.err.splitlines()[-1].startswith(
+        f"thor-async: cannot write {page}: a line of the journal has another form (Invalid RFC3339"
+    )
+    assert not page.exists()
+
+
 def test_without_jinja_nothing_is_sent(
     thor: Thor, run: Run, fleet: Fleet, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +321,7 @@ def test_a_report_that_cannot_be_written_at_the_end(
     def write(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("thor_async.cli.commands.stop_many.write_report", write)
+    monkeypatch.setattr("thor_async.cli.batch_report.write_report", write)
     result = run("stop-many", path, "--report", page)
     assert result.status == 1
     assert len(result.records) == 2

@@ -220,15 +220,21 @@ async def test_rows_are_sorted_and_put_back(page: Path, tab: Page) -> None:
     await tab.ask(f"{button}.click()")
     assert await tab.ask(SHOWN) == [f"r{n}" for n in range(81, 1, -1)]
     assert await tab.ask(f"{button}.parentNode.ariaSort") == "descending"
-    await set_value(tab, "order", "10")  # by energy: what has none comes last
-    energies = await tab.ask(
-        "[...document.querySelectorAll('tr[id]')].map(row => row.cells[9].textContent)"
-    )
-    known = sum(row.energy is not None for row in rows)
-    assert all(energies[:known])
-    assert not any(energies[known:])
     await set_value(tab, "order", "")
     assert await tab.ask(SHOWN) == before
+
+
+@pytest.mark.parametrize("direction", ["ascending", "descending"])
+async def test_what_is_not_known_comes_last(page: Path, tab: Page, direction: str) -> None:
+    energies = [None, 99.5, 12345.5, None, 7.0]
+    write_page(page, [make_row(n, energy=energy) for n, energy in enumerate(energies)])
+    await tab.go(page)
+    is_descending = direction == "descending"
+    await tab.ask(f"document.getElementById('down').checked = {str(is_descending).lower()}")
+    await set_value(tab, "order", "10")
+    cells = "[...document.querySelectorAll('tr[id]')].map(row => row.cells[9].textContent)"
+    known = sorted(filter(None, energies), reverse=is_descending)
+    assert await tab.ask(cells) == [*(f"{energy:.12g}" for energy in known), "", ""]
 
 
 async def test_a_link_opens_a_row_that_is_hidden(page: Path, tab: Page) -> None:

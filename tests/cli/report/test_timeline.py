@@ -34,12 +34,13 @@ def test_without_outcomes_there_is_no_chart() -> None:
 
 
 def test_bars_are_stacked_at_the_time_of_their_outcomes() -> None:
-    timeline = draw((0, "relayed"), (0.9, "relayed"), (0, "indeterminate"), (11, "not_sent"))
+    relayed = [(second, "relayed") for second in (0, 0.5, 0.9)]
+    timeline = draw(*relayed, (0, "indeterminate"), (11, "not_sent"))
     assert timeline.step == "second"
     found = [(b.category, round(b.x), b.y, b.height, b.title) for b in timeline.bars]
     assert found == [
-        ("relayed", 0, 50.0, 50.0, "18:00:00: 2 relayed, not looked at"),
-        ("unknown", 0, 25.0, 25.0, "18:00:00: 1 unknown"),
+        ("relayed", 0, 25.0, 75.0, "18:00:00: 3 relayed, not looked at"),
+        ("unknown", 0, 0.0, 25.0, "18:00:00: 1 unknown"),
         ("not_sent", 92, 75.0, 25.0, "18:00:11: 1 not sent"),
     ]
     assert timeline.categories == ["unknown", "relayed", "not_sent"]
@@ -52,7 +53,7 @@ def test_the_axes_have_their_ends_and_round_values() -> None:
     ]
     assert [(tick.at, tick.label) for tick in timeline.y_ticks] == [(100.0, "0"), (0.0, "1")]
     many = draw(*[(0, "relayed")] * 730, (3, "relayed"))
-    assert [tick.label for tick in many.y_ticks] == ["0", "500", "1,000"]
+    assert [tick.label for tick in many.y_ticks] == ["0", "400", "800"]
 
 
 def test_times_are_those_of_the_zone() -> None:
@@ -82,8 +83,19 @@ def test_a_time_axis_of_days_has_dates() -> None:
 
 
 def test_the_begin_of_later_runs_is_marked() -> None:
-    timeline = draw((0, "relayed"), (30, "relayed"), runs=(-60, 15, 5000))
-    assert [round(start) for start in timeline.starts] == [48]
+    timeline = draw((10, "relayed"), (30, "relayed"), runs=(0, 15, 49))
+    assert [tick.label for tick in timeline.x_ticks][:: len(timeline.x_ticks) - 1] == [
+        *("18:00:00", "18:00:50")
+    ]
+    assert timeline.starts == [30.0, 98.0]
+
+
+def test_the_chart_lasts_to_the_end_of_the_journal() -> None:
+    history = History.from_rows([make_row(0, at=at(10))])
+    history.runs = [Run(started=at(0), ended=at(39))]
+    timeline = make_timeline(history, UTC)
+    assert timeline is not None
+    assert timeline.x_ticks[-1].label == "18:00:40"
 
 
 def test_every_category_has_a_bar() -> None:

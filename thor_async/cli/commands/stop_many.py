@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thor_async import ThorClient
 
+from ..batch_report import write_batch_report
 from ..batch_runner import BatchOptions, BatchRunner
 from ..client_factory import find_addresses, is_loopback, make_client
 from ..conflicts import find_conflict_with_count
@@ -37,9 +38,7 @@ from ..output.resume import ONLY_A_PERSON, RUN_AGAIN
 from ..output.run_info import describe_run
 from ..output.sink import Echo, Output, StandardOutput
 from ..output.summary import print_counts, print_failures, print_rows_table, print_unwatched
-from ..report.journal_rows import ReportRows
-from ..report.page import check_report_path, write_report
-from ..report.views import ReportHeader
+from ..report.page import check_report_path
 from ..signals import exit_status as signal_status
 from ..spread import Spread
 from ..stop_results import StopOptions
@@ -107,8 +106,9 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         if batch.is_recorded:
             output.end(_early_end(batch))
         status = _print_end(args, batch, journal)
-        if args.report is not None and not _write_report(args, batch, command_file, output):
-            status = status or RUN_AGAIN
+        if args.report is not None:
+            is_written = write_batch_report(args.report, batch, output, address, _early_end(batch))
+            status = status if is_written else status or RUN_AGAIN
     return status
 
 
@@ -265,30 +265,3 @@ def _exit_status(batch: BatchRunner, *, is_watched: bool) -> int:
     if batch.needs_person:
         return ONLY_A_PERSON
     return batch.resume_state.find_status(watch=is_watched)
-
-
-def _write_report(
-    args: argparse.Namespace, batch: BatchRunner, command_file: CommandFile, output: Output
-) -> bool:
-    """Writes the report, and returns whether that succeeded."""
-    header = ReportHeader(
-        name=command_file.name,
-        digest=command_file.digest,
-        address=find_addresses(args)[0],
-        charges=len(command_file),
-        left_out=batch.resume_state.left_out,
-        failure=_early_end(batch),
-        left_out_rows=list(command_file.find_bad_rows()),
-        duplicate_lines=command_file.duplicate_lines,
-    )
-    try:
-        with output.read() as file:
-            rows = ReportRows(file, command_file, all_written=batch.is_recorded)
-            write_report(args.report, header, rows, rows.history)
-    except OSError as error:
-        print_error(
-            f"cannot write {args.report} ({error.strerror}): free some space and use --resume again"
-        )
-        return False
-    print_error(f"the report is in {args.report}")
-    return True

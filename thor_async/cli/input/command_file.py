@@ -40,14 +40,14 @@ class CommandFile:
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name = name
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.digest: str = hashlib.sha256(content).hexdigest()
         self._encoding = find_encoding(name, content)
         self._content = self._encoding.to_utf_8(content)
         self._starts, self._ends, self._lines = array("Q"), array("Q"), array("Q")
-        self.bad_rows = BadRows()
+        self.bad_rows: BadRows = BadRows()
         self.duplicate_lines: list[int] = []
-        self.warnings = self._encoding.warnings(name)
-        self.longest_row = 0
+        self.warnings: list[str] = self._encoding.warnings(name)
+        self.longest_row: int = 0
         self._parser = _find_parser(name, self._content)
         self._check_rows(name)
 

@@ -59,13 +59,15 @@ class BatchStatus:
         allowed: AllowedRate | None = None,
         max_rate: float | None = None,
     ) -> None:
-        self.total, self.stats = total, stats
-        self.canary = self.open_rows = 0
+        self.total: int = total
+        self.stats: BatchStats = stats
+        self.canary: int = 0
+        self.open_rows: int = 0
         self.find_pause: Callable[[], PauseStatus | None] = lambda: None
         self.spread_ends_at: float | None = None
         self.interrupted = False
         self._clock, self._max_rate = clock, max_rate
-        self.allowed = allowed or AllowedRate()
+        self.allowed: AllowedRate = allowed or AllowedRate()
         self._meter = RateMeter()
         self._meter.restart(clock(), 0)
         self._last_outcome_at = clock()

@@ -100,10 +100,10 @@ class ResumeState:
         self._messages: dict[int, str] = {}
         self._run_is_open = self._run_is_damaged = False
         self._resends_fix = False
-        self.runs = 0
+        self.runs: int = 0
         self.addresses: set[str] = set()
-        self.left_out = 0
-        self.is_watched = False
+        self.left_out: int = 0
+        self.is_watched: bool = False
         self.first_started: datetime | None = None
 
     def __len__(self) -> int:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from ..sites import site_of_ref
 from .rows import CATEGORIES, ReportRow
 
 _MAX_VALUES = 500
-_SITE_COLUMNS = ("site", "location", "alias")
 _ORDER = {category: number for number, category in enumerate(CATEGORIES)}
 
 
@@ -42,7 +42,7 @@ def group_rows(rows: Iterable[ReportRow]) -> list[RowGroup]:
     open_rows: dict[str, array[int]] = {}
     over, categories, totals = array("Q"), array("B"), Counter[str]()
     for index, row in enumerate(rows):
-        site = find_site(row.ref)
+        site = site_of_ref(row.ref) or ""
         totals[site] += 1
         categories.append(_ORDER[row.category])
         group = open_rows.setdefault(site, array("Q")) if row.may_still_charge else over
@@ -74,16 +74,6 @@ def count_columns(rows: Iterable[ReportRow]) -> Iterator[ColumnCounts]:
         if len(values) <= min(_MAX_VALUES, (charges + 1) // 2):
             ordered = sorted(values.items(), key=lambda item: (item[1], item[0]), reverse=True)
             yield ColumnCounts(name, [(value, count, still) for value, (still, count) in ordered])
-
-
-def find_site(ref: Any) -> str:
-    """Returns the site of a charge by its ref's column, or an empty text."""
-    if isinstance(ref, dict):
-        columns = {name.strip().casefold(): value for name, value in ref_columns(ref)}
-        for name in _SITE_COLUMNS:
-            if columns.get(name):
-                return columns[name]
-    return ""
 
 
 def ref_columns(ref: Any) -> list[tuple[str, str]]:

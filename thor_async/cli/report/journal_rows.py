@@ -36,7 +36,7 @@ class ReportRows:
         self._file, self._command_file, self._all_written = file, command_file, all_written
         self._offsets = array("Q", [_NO_LINE]) * len(command_file)
         self._resume_state = ResumeState(len(command_file))
-        self.history = History()
+        self.history: History = History()
         self._read_lines()
 
     def __len__(self) -> int:

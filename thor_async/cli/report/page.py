@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timezone
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -134,7 +135,7 @@ def _make_context(header: ReportHeader, rows: Rows, history: History) -> dict[st
     }
 
 
-def _view(group: RowGroup, rows: Rows, zone: Any) -> GroupView:
+def _view(group: RowGroup, rows: Rows, zone: timezone) -> GroupView:
     views = (make_row_view(rows[index], zone) for index in group.rows)
     return GroupView(group, views, [rows[index] for index in islice(group.rows, _NAMED)])
 
@@ -145,7 +146,7 @@ def _left_out_in_journal(history: History) -> list[tuple[int, str]]:
     return [(0, text) for text in named]
 
 
-def _encode_csv(rows: Rows, groups: list[RowGroup], zone: Any) -> Iterator[str]:
+def _encode_csv(rows: Rows, groups: list[RowGroup], zone: timezone) -> Iterator[str]:
     """Yields the items of a JSON array: the header, then the lines in the order of the page."""
     from markupsafe import Markup  # noqa: PLC0415 - as above
 
@@ -161,7 +162,7 @@ def _encode_csv(rows: Rows, groups: list[RowGroup], zone: Any) -> Iterator[str]:
 
 def _make_printable(value: Any) -> Any:
     """Escapes what is not printable in the texts of data; the page's own parts are Markup."""
-    return printable(value) if type(value) is str else value
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _hash(text: str) -> str:

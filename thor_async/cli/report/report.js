@@ -90,7 +90,7 @@
     order.append(new Option(cell.textContent, index + 1));
     const button = document.createElement("button");
     button.textContent = "\u21c5";
-    button.ariaLabel = `sort by ${cell.textContent}`;
+    button.setAttribute("aria-label", `sort by ${cell.textContent}`);
     button.addEventListener("click", () => {
       down.checked = Number(order.value) === index + 1 && !down.checked;
       order.value = index + 1;

@@ -69,10 +69,11 @@ class _Scale(NamedTuple):
 def make_timeline(history: History, zone: timezone) -> Timeline | None:
     """Returns the chart of all outcomes, or None without any. Times are in `zone`."""
     starts = [run.started.timestamp() for run in history.runs if run.started is not None]
+    ends = [run.ended.timestamp() for run in history.runs if run.ended is not None]
     times = [seconds for seconds, _ in history.outcomes]
     if not times:
         return None
-    scale = _find_scale(min(times), max(times), zone)
+    scale = _find_scale(min(times + starts), max(times + starts + ends), zone)
     counts = Counter((scale.find_bar(s), category) for s, category in history.outcomes)
     totals: Counter[int] = Counter()
     for (bar, _), count in counts.items():
@@ -83,7 +84,7 @@ def make_timeline(history: History, zone: timezone) -> Timeline | None:
         list(_stack(counts, scale, top, zone)),
         list(_label_times(scale, zone)),
         [Tick(100 - 100 * value / top, f"{value:,}") for value in _values(top)],
-        [at for at in map(scale.percent, starts[1:]) if 0 <= at <= 100],
+        [scale.percent(start) for start in starts[1:]],
         _describe_step(scale.step),
         [category for category in CATEGORIES if category in present],
     )
@@ -132,9 +133,9 @@ def _values(top: int) -> list[int]:
 
 
 def _round_up(count: int) -> int:
-    """Returns 1, 2, 4, 5 or 10 times a power of ten that is not less."""
+    """Returns a digit times a power of ten that is not less."""
     power: int = 10 ** (len(str(count)) - 1)
-    return next(n * power for n in (1, 2, 4, 5, 10) if n * power >= count)
+    return math.ceil(count / power) * power
 
 
 def _describe_step(step: int) -> str:
