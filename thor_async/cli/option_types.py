@@ -77,12 +77,6 @@ def moment(text: str) -> datetime:
     return time
 
 
-def name(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("must not be empty")
-    return text.strip()
-
-
 def _number(text: str) -> float:
     try:
         return float(text)
