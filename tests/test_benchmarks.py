@@ -29,6 +29,7 @@ from benchmarks import (
     throttle,
     throttle_scenes,
     throughput,
+    worker,
 )
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import peak_kib
@@ -60,6 +61,21 @@ def test_a_figure_is_reached_on_its_side_of_the_limit(
     row = capsys.readouterr().out.splitlines()[-1].split("  ")
     assert row[0] == "this"
     assert row[-1].strip() == ("reached" if is_reached else "NOT reached")
+
+
+@pytest.mark.broker
+def test_a_worker_serves_the_benchmark() -> None:
+    row = worker.measure("none", 1, 50)
+    assert row.stops_per_second > 0 < row.cpu_ms
+
+
+def test_a_worker_is_compared_with_the_client_alone() -> None:
+    rows = [
+        worker.Row(latency, workers, 600.0, 0.5 if workers else 0.25)
+        for latency in worker.LATENCIES
+        for workers in worker.WORKERS
+    ]
+    assert [figure.measured for figure in worker.find_figures(rows)] == [2.0, 2.0, 600.0]
 
 
 def test_what_is_not_installed_is_in_the_extra() -> None:

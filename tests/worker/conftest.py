@@ -33,22 +33,31 @@ NUMBERS = itertools.count(1)
 class Server:
     """A nats-server with JetStream on loopback. It keeps its port when it is started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
         self.port = -1
+        self.config = folder / "config"
+        self.config.write_text(config)
 
     def start(self) -> None:
         for file in self.folder.glob("*.ports"):
             file.unlink()
         server = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
-        where = ["-sd", str(self.folder), "--ports_file_dir", str(self.folder)]
+        where = [
+            "-c",
+            str(self.config),
+            "-sd",
+            str(self.folder),
+            "--ports_file_dir",
+            str(self.folder),
+        ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [server, "-js", "-a", "127.0.0.1", "-p", str(self.port), *where],
                 stdout=log,
                 stderr=log,
             )
-        self.url = find_port(self.folder)
+        self.url = find_port(self.folder, self.process)
         self.port = int(self.url.rsplit(":", 1)[1])
 
     def stop(self) -> None:
@@ -61,8 +70,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def run_server(folder: Path) -> Iterator[Server]:
-    server = Server(folder)
+def run_server(folder: Path, config: str = "") -> Iterator[Server]:
+    """Runs a server with the settings of the file `config`."""
+    server = Server(folder, config)
     server.start()
     try:
         yield server
@@ -77,9 +87,10 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-def find_port(folder: Path) -> str:
+def find_port(folder: Path, process: subprocess.Popen[bytes]) -> str:
     until = time.monotonic() + 60
     while time.monotonic() < until:
+        assert process.poll() is None, (folder / "log").read_text()[-500:]
         for file in folder.glob("*.ports"):
             with contextlib.suppress(msgspec.DecodeError):
                 return str(msgspec.json.decode(file.read_bytes())["nats"][0])
@@ -178,9 +189,10 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Place]:
+async def connect(url: str, **login: Any) -> AsyncIterator[Place]:
     client = await nats.connect(
         url,
+        **login,
         connect_timeout=60,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,

@@ -11,7 +11,12 @@ import pytest
 from nats.js.api import ConsumerConfig, StreamConfig
 
 from thor_async.worker import deliveries
-from thor_async.worker.deliveries import Delivery, DeliveryTracker
+from thor_async.worker.deliveries import (
+    Delivery,
+    DeliveryTracker,
+    make_result_id,
+    parse_result_id,
+)
 from thor_async.worker.streams import StreamSetup
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -27,7 +32,7 @@ def make_delivery(
 
 
 def message(sequence: int = 7, count: int = 1, created: datetime = NOW) -> Any:
-    message = mock.Mock(data=b"body", ack=mock.AsyncMock())
+    message = mock.Mock(data=b"body", headers=None, ack=mock.AsyncMock())
     message.term, message.nak = mock.AsyncMock(), mock.AsyncMock()
     message.metadata.sequence.stream = sequence
     message.metadata.num_delivered = count
@@ -66,6 +71,34 @@ def test_an_earlier_delivery_may_have_been_applied_unless_each_is_known_not_to_b
     assert tracker.may_be_applied(make_delivery(count=5))
     tracker.record_unsent(make_delivery(count=5))
     assert tracker.may_be_applied(make_delivery(count=6))
+
+
+def test_the_id_of_a_result_is_that_of_its_message_alone() -> None:
+    later = NOW + timedelta(microseconds=1)
+    ids = {
+        make_delivery(7).result_id,
+        make_delivery(8).result_id,
+        make_delivery(7, 1, later).result_id,
+    }
+    assert len(ids) == 3
+    assert make_delivery(7).result_id == make_delivery(7, 2).result_id
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (make_result_id(7, NOW), 7),
+        (make_result_id(7, NOW - timedelta(seconds=1)), None),
+        ("7-settled", 7),
+        ("7", None),
+        ("x-settled", None),
+        ("7-x-settled", None),
+        ("7-1-2-settled", None),
+        ("", None),
+    ],
+)
+def test_the_sequence_of_a_result(text: str, expected: int | None) -> None:
+    assert parse_result_id(text, NOW) == expected
 
 
 def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

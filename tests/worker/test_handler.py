@@ -23,6 +23,7 @@ from thor_async import (
     StopOutcome,
     _calls,
 )
+from thor_async.worker.deliveries import DeliveryTracker
 from thor_async.worker.handler import MessageHandler
 
 UNKNOWN_LIST = NotSentError("not known", reason="pin", cause=ConnectionLost("lost"))
@@ -159,12 +160,59 @@ async def test_a_watched_stop_that_is_cut_is_not_returned(is_cut: bool, action: 
 
 
 async def test_a_failure_leaves_the_message(caplog: pytest.LogCaptureFixture) -> None:
-    fixture = Fixture(ValueError(TAG))
+    fixture = Fixture(outcome(None, BARE))
+    fixture.publisher.store.side_effect = ValueError(TAG)
     assert await fixture.handle() is None
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage() == "message 7 is left to be delivered again: ValueError"
     assert not fixture.handler.deliveries.in_hand
+
+
+async def test_an_api_key_function_that_raises_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    fixture = Fixture(ValueError(TAG), outcome(None, BARE))
+    assert await fixture.handle() == "retry"
+    assert fixture.publisher.end.call_args.args[1].delay > 0
+    assert fixture.handler.is_paused
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("paused, a stop cannot be sent: the api_key function")
+    assert TAG not in record.getMessage()
+    with mock.patch.object(
+        fixture.handler._breaker, "acquire_probe", mock.AsyncMock(return_value=1)
+    ):
+        assert await fixture.handle(2) == "ack"
+    assert not fixture.handler.is_paused
+
+
+async def test_a_cancelled_probe_is_passed_on() -> None:
+    fixture = Fixture(asyncio.CancelledError())  # type: ignore[arg-type]
+    release = mock.patch.object(fixture.handler._breaker, "release_probe")
+    with release as released, pytest.raises(asyncio.CancelledError):
+        await fixture.handle()
+    assert released.called
+
+
+@pytest.mark.parametrize(("schema", "action"), [(None, "ack"), ("1", "ack"), ("2", "dead_letter")])
+async def test_the_schema_is_read_from_the_header(schema: str | None, action: str) -> None:
+    fixture = Fixture(outcome(None, BARE))
+    message = make_message()
+    message.data = msgspec.json.encode(BARE)
+    message.headers = None if schema is None else {"Thor-Schema": schema}
+    with mock.patch.multiple(_calls, stop=fixture.calls):
+        await fixture.handler.handle(message, SETUP)
+    assert fixture.publisher.end.call_args.args[1].action == action
+
+
+async def test_a_message_whose_stream_is_gone_cannot_be_delivered_again() -> None:
+    fixture = Fixture(outcome(NotSentError("no", reason="connect")), outcome(ConnectionLost("no")))
+    fixture.publisher.is_gone.return_value = True
+    for maybe_applied in (False, True):
+        assert await fixture.handle(command=PINNED) == "dead_letter"
+        settlement = fixture.publisher.store.call_args.args[1]
+        assert settlement.reason == "its stream was deleted: no"
+        assert settlement.maybe_applied is maybe_applied
+        fixture.handler.deliveries = DeliveryTracker()
 
 
 async def test_a_result_that_cannot_be_stored_pauses() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -124,6 +125,51 @@ async def test_a_refused_account_pauses_and_loses_nothing(
     assert emulator.charges == {}
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert [text for text in errors if "Thor refuses the account: Thor answered 403" in text]
+
+
+async def test_a_key_function_that_raises_pauses_and_loses_nothing(
+    place: Place, emulator: ThorEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands = fleet(emulator, 40)
+    calls: list[bool] = []
+
+    def find_key() -> str:
+        calls.append(is_broken)
+        if is_broken:
+            raise OSError(TAG)
+        return KEY
+
+    is_broken = True
+    async with serving(place, emulator, key=find_key, max_in_flight=8) as worker:
+        await place.send(*commands)
+        await wait_until(lambda: len(calls) >= 3)
+        assert worker.state == "paused"
+        assert len(calls) <= 9  # those in flight, and a probe
+        is_broken = False
+        await place.emptied()
+        assert await place.dead() == []
+        assert len(await place.outcomes()) == 40
+    assert emulator.charges == {}
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert errors
+    assert not any(TAG in text for text in errors)
+
+
+@pytest.mark.parametrize("name", ["Status", "status", "Description", "content-type", "reply_to"])
+async def test_a_header_of_the_producer_poisons_nothing(
+    name: str, place: Place, emulator: ThorEmulator
+) -> None:
+    """nats-py takes every message with a header `Status` for a word of the server."""
+    (command,) = fleet(emulator, 1)
+    subject, stream = place.names["subject"], place.names["stream"]
+    async with serving(place, emulator):
+        for value in ("new", "404", "100", "503", "\u20ac", "x" * 2000):
+            with contextlib.suppress(UnicodeEncodeError):
+                body = msgspec.json.encode(command)
+                await place.jetstream.publish(subject, body, stream=stream, headers={name: value})
+        await place.emptied(20)
+    assert len(await place.outcomes()) >= 5
+    assert await place.dead() == []
 
 
 async def test_no_command_is_lost_in_an_outage_of_thor(

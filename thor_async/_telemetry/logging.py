@@ -77,28 +77,35 @@ def _describe_limit(rate: float | None) -> str:
 def _write(level: int, what: str, event: _OfStop, end: str, *said: object) -> None:
     if not LOG.isEnabledFor(level):
         return
-    fields = _fields(event)
+    fields = {"event": what, **_fields(event)}
     line = f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}"
     facts = (event.chargebox, event.connector, fields["attempt"], event.error, event.status)
-    where = log.__code__
-    record = LOG.makeRecord(
-        LOG.name,
-        level,
-        where.co_filename,
-        where.co_firstlineno,
-        line,
-        (*facts, event.code, *said),
-        None,
-        where.co_name,
-    )
+    log_with_fields(LOG, level, line, (*facts, event.code, *said), fields)
+
+
+def log_with_fields(
+    logger: logging.Logger,
+    level: int,
+    line: str,
+    said: tuple[object, ...],
+    fields: dict[str, object],
+) -> None:
+    """Writes a line whose record has these attributes, for handlers that write JSON.
+
+    Not by `extra`, which raises KeyError where the program gives such a field to all records.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    where = log_with_fields.__code__
+    place = (where.co_filename, where.co_firstlineno)
+    record = logger.makeRecord(logger.name, level, *place, line, said, None, where.co_name)
     for name, value in fields.items():
-        # Not by `extra`, which raises KeyError where the program gives such a field to all records.
         vars(record).setdefault(name, value)
-    LOG.handle(record)
+    logger.handle(record)
 
 
 def _fields(event: _OfStop) -> dict[str, object]:
-    """Returns the fields of a record of a stop, for handlers that write JSON. None has the id_tag.
+    """Returns the facts of a stop, never its id_tag.
 
     A retry has no verdict, and only the end of a stop has a next step.
     """
@@ -106,8 +113,11 @@ def _fields(event: _OfStop) -> dict[str, object]:
         "chargebox": event.chargebox,
         "connector": event.connector,
         "transaction": event.transaction,
+        "ref": event.ref,
         "attempt": event.attempts if isinstance(event, CallFinished) else event.attempt,
         "verdict": None if isinstance(event, RetryScheduled) else event.verdict,
+        "error": event.error,
+        "status": event.status,
         "code": event.code,
         "next_step": event.next_step if isinstance(event, CallFinished) else None,
     }

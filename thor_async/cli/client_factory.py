@@ -15,6 +15,7 @@ from thor_async._config import resolve_addresses
 from thor_async._telemetry.emitter import OnEvent
 
 from .errors import UsageError
+from .key_file import KeyFile, read_key
 from .terminal import ask_for_key
 
 
@@ -51,16 +52,19 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClient:
+def make_client(
+    args: argparse.Namespace, on_event: OnEvent = None, *, key_file: KeyFile | None = None
+) -> ThorClient:
     """Makes a client with the key and the settings of a command.
 
-    Raises UsageError for a setting that cannot be used. Asks for a missing key on the terminal.
+    `key_file` is the key of a command that reads it again when it has changed. Raises UsageError
+    for a setting that cannot be used. Asks for a missing key on the terminal.
     """
     settings = {name: getattr(args, name, None) for name in ("max_in_flight", "max_rate")}
     find_addresses(args)  # a bad address is reported before the question for the key
     try:
         return ThorClient(
-            _find_key(args),
+            _find_key(args) if key_file is None else key_file,
             base_url=args.base_url,
             read_url=args.read_url,
             proxy=args.proxy,
@@ -70,6 +74,22 @@ def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClien
         )
     except ValueError as error:
         raise UsageError(_with_option_names(args, error)) from None
+
+
+def find_key_file(args: argparse.Namespace) -> KeyFile | None:
+    """Returns the key file of a command, if it has one that can be read now."""
+    if args.api_key_file is None:
+        return None
+    key_file = KeyFile(args.api_key_file)
+    try:
+        key_file()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {args.api_key_file} ({error.strerror}): give the file with the API key"
+        ) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return key_file
 
 
 def _make_policy(args: argparse.Namespace) -> RetryPolicy:
@@ -97,12 +117,8 @@ def _ask_once(args: argparse.Namespace) -> str:
 
 def _read_key(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return read_key(Path(path))
     except OSError as error:
         raise UsageError(
             f"cannot read {path} ({error.strerror}): give the file with the API key"
         ) from None
-    except UnicodeDecodeError:
-        # The error holds the content of the file, so UsageError is raised after this block.
-        pass
-    raise UsageError(f"{path} does not hold an API key: it must be printable ASCII")

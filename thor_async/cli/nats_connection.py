@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from urllib.parse import urlsplit
 
 import nats
 import nats.errors
@@ -16,6 +15,7 @@ from thor_async.worker.streams import Subjects, covers
 
 from .client_factory import is_loopback
 from .errors import UsageError
+from .nats_login import find_login, find_servers
 
 _CONNECT_TIMEOUT = 10
 _TIMEOUT = 10.0
@@ -32,13 +32,7 @@ def find_subjects(args: argparse.Namespace) -> Subjects:
 
 def is_local(args: argparse.Namespace) -> bool:
     """Returns whether NATS runs on this machine."""
-    return is_loopback(_with_scheme(args.nats))
-
-
-def show_address(args: argparse.Namespace) -> str:
-    """Returns the address of NATS without its user and password."""
-    parts = urlsplit(_with_scheme(args.nats))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return all(is_loopback(_with_scheme(server)) for server in find_servers(args))
 
 
 @contextlib.asynccontextmanager
@@ -51,7 +45,7 @@ async def open_jetstream(args: argparse.Namespace) -> AsyncIterator[JetStreamCon
 
     try:
         client = await nats.connect(
-            args.nats,
+            **find_login(args).make_options(),
             allow_reconnect=False,
             # This bounds the tries of the first connection, too.
             max_reconnect_attempts=1,

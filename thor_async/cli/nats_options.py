@@ -7,6 +7,42 @@ import argparse
 from . import option_types as types
 
 
+def add_login_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of every command that connects to NATS."""
+    command.add_argument(
+        "--nats",
+        action="append",
+        metavar="URL",
+        help="such as nats://host:4222, several times or with commas; in place of NATS_URL",
+    )
+    add = command.add_argument_group("getting into NATS").add_argument
+    add("--nats-creds", metavar="FILE", help="credentials: the user's JWT and its key")
+    add("--nats-nkey", metavar="FILE", help="the seed of an nkey")
+    add("--nats-password-file", metavar="FILE", help="the password of NATS_USER")
+    add("--nats-ca", metavar="FILE", help="certificates of the authority of NATS, as PEM")
+    add("--nats-cert", metavar="FILE", help="certificate of this client, as PEM")
+    add("--nats-key", metavar="FILE", help="its key, unless the certificate's file holds it")
+
+
+def add_seen_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of `worker` for what orchestrators and people see of it."""
+    add = command.add_argument_group("how it is watched").add_argument
+    add("--health-file", metavar="FILE", help="file for the state as JSON, written every 5 s")
+    add(
+        "--health-port",
+        type=types.port,
+        metavar="PORT",
+        help="serve /healthz (alive), /readyz (serving) and /metrics (Prometheus); 0: any port",
+    )
+    add(
+        "--health-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of that port; 0.0.0.0 for the probes of a pod (127.0.0.1)",
+    )
+    add("--log-format", choices=("text", "json"), default="text", help="lines of the log (text)")
+
+
 def add_init_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of `worker` that create stream and consumer."""
     add = command.add_argument_group("creating stream and consumer").add_argument
@@ -68,7 +104,7 @@ def add_dead_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_nats_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--nats", required=True, metavar="URL", help="such as nats://host:4222")
+    add_login_options(command)
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
     add("--subject", default="thor.stop", metavar="SUBJECT", help="of the commands (thor.stop)")

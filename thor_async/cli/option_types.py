@@ -12,6 +12,7 @@ from .input.row_parsers import parse_integer
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 3650 * _UNITS["d"]
+_HIGHEST_PORT = 65_535
 
 
 def integer(text: str) -> int:
@@ -26,6 +27,13 @@ def count(text: str) -> int:
     number = integer(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def port(text: str) -> int:
+    number = integer(text)
+    if not 0 <= number <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {_HIGHEST_PORT}")
     return number
 
 

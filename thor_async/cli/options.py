@@ -9,7 +9,13 @@ from . import option_types as types
 from .batch_options import add_stop_many_options, add_stop_running_options
 from .completion import completes_files
 from .emulator_options import add_emulate_options
-from .nats_options import add_dead_options, add_init_options, add_publish_options
+from .nats_options import (
+    add_dead_options,
+    add_init_options,
+    add_login_options,
+    add_publish_options,
+    add_seen_options,
+)
 from .rate_option import add_rate_option
 from .shared_options import (
     add_client_options,
@@ -103,7 +109,7 @@ def _add_status_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_worker_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--nats", required=True, metavar="URL", help="such as nats://host:4222")
+    add_login_options(command)
     add_client_options(command)
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
@@ -138,7 +144,12 @@ def _add_worker_options(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time after SIGTERM for commands in progress (15)",
     )
-    add("--health-file", metavar="FILE", help="file for the state as JSON, written every 5 s")
+    add(
+        "--tolerant",
+        action="store_true",
+        help="ignore unknown fields of a command; otherwise it is a dead letter",
+    )
+    add_seen_options(command)
     add_init_options(command)
 
 

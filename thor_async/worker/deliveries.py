@@ -19,22 +19,17 @@ _SUFFIX = "-settled"
 class Delivery:
     """A message in hand, and the stream that it is from.
 
+    `sequence` is the message's number in its stream, `created` the time when JetStream stored it.
     When it is delivered again, `message` becomes the new delivery.
     """
 
     def __init__(self, message: Msg, setup: StreamSetup) -> None:
         self.message = message
         self.setup = setup
-
-    @property
-    def sequence(self) -> int:
-        """The message's number in its stream."""
-        return self.message.metadata.sequence.stream
-
-    @property
-    def created(self) -> datetime:
-        """The time when JetStream stored the message."""
-        return self.message.metadata.timestamp
+        metadata = message.metadata
+        self.sequence: int = metadata.sequence.stream
+        self.created: datetime = metadata.timestamp
+        self.key: Key = self.sequence, self.created
 
     @property
     def result_id(self) -> str:
@@ -48,10 +43,6 @@ class Delivery:
     def count(self) -> int:
         """The number of deliveries of the message, this one included."""
         return self.message.metadata.num_delivered
-
-    @property
-    def key(self) -> Key:
-        return self.sequence, self.created
 
 
 class DeliveryTracker:
@@ -71,6 +62,11 @@ class DeliveryTracker:
 
     def end(self, delivery: Delivery) -> None:
         del self.in_hand[delivery.key]
+
+    def find_oldest_age(self, now: datetime) -> float:
+        """Returns the age in seconds of the oldest message in hand, 0 without one."""
+        created = min((delivery.created for delivery in self.in_hand.values()), default=now)
+        return max((now - created).total_seconds(), 0.0)
 
     def record_stored(self, delivery: Delivery) -> None:
         """Remembers that the outcome or dead letter is stored: only the message has to end."""

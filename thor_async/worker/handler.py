@@ -15,20 +15,23 @@ from .. import _calls
 from .._client import ThorClient
 from .._confirm.tracker import Confirmation, is_worth_watching
 from .._dispatch.breaker import CircuitBreaker
-from .._errors import AccountError, ThorError
+from .._errors import AccountError, ThorError, Verdict
 from .._events import describe_cause
 from .._models import StopCharge, StopOutcome
 from .deliveries import Delivery, DeliveryTracker
 from .publisher import SettlementPublisher
 from .settlement import (
     FRESH_FOR,
+    SCHEMA_HEADER,
     Settlement,
     apply_as_of,
     decide,
     find_expiry,
     read_command,
 )
+from .stats import WorkerStats
 from .streams import StreamSetup
+from .trace_context import continuing_trace
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -39,8 +42,9 @@ _HANDOVER_DELAY = 1.0
 class MessageHandler:
     """Handles messages, any number at the same time. `thor` is an open client.
 
-    `max_age` and `confirm` are as for `add_worker`, `fresh_for` is as for `apply_as_of`. `results`
-    counts the outcomes by verdict and code, `redeliveries` the messages delivered before.
+    `max_age`, `confirm` and `tolerant` are as for `add_worker`, `fresh_for` is as for
+    `apply_as_of`. `results` counts the outcomes by verdict and code, `redeliveries` the messages
+    that were delivered before.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class MessageHandler:
         max_age: float,
         fresh_for: float = FRESH_FOR,
         confirm: float | None,
+        tolerant: bool = False,
     ) -> None:
         self._thor = thor
         self._publisher = publisher
         self._max_age = max_age
         self._fresh_for = fresh_for
         self._confirm = confirm
+        self._tolerant = tolerant
         self._breaker = CircuitBreaker(
             pauses_when_refused=True, on_open=_log_pause, on_close=_log_resumption
         )
@@ -75,6 +81,19 @@ class MessageHandler:
     def pace_status(self) -> tuple[float | None, int]:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return self._thor._pace_status()
+
+    def complete(self, stats: WorkerStats) -> WorkerStats:
+        """Fills in what the handler knows."""
+        pace, throttled = self.pace_status
+        return stats._replace(
+            watched=0 if self.is_draining else self.watched,
+            oldest=self.deliveries.find_oldest_age(datetime.now(UTC)),
+            pace=pace,
+            throttled=throttled,
+            results=tuple((verdict, code or "", n) for (verdict, code), n in self.results.items()),
+            dead_letters=self._publisher.dead_letters,
+            redeliveries=self.redeliveries,
+        )
 
     @property
     def watched(self) -> int:
@@ -118,7 +137,7 @@ class MessageHandler:
 
     async def _settle(self, delivery: Delivery) -> None:
         """Stops the command's charge, then acknowledges, dead-letters or returns the message."""
-        command = read_command(delivery.message.data)
+        command = self._read(delivery.message)
         if isinstance(command, Settlement):
             await self._end(delivery, command)
             return
@@ -136,12 +155,19 @@ class MessageHandler:
         fresh_for = min(self._fresh_for, delivery.setup.ack_wait / 2)
         command = apply_as_of(command, created, now, count, fresh_for=fresh_for)
         try:
-            result = await self._stop(command)
+            with continuing_trace(delivery.message.headers):
+                result = await self._stop(command)
+        except Exception as failure:
+            result = _make_refusal(command, failure)
         except BaseException:
             self._breaker.release_probe(probe)
             raise
         self._record(result.outcome if isinstance(result, Confirmation) else result, probe)
         await self._end(delivery, self._decide(delivery, result), result)
+
+    def _read(self, message: Msg) -> StopCharge | Settlement:
+        schema = (message.headers or {}).get(SCHEMA_HEADER)
+        return read_command(message.data, schema, tolerant=self._tolerant)
 
     async def _stop(self, command: StopCharge) -> StopOutcome | Confirmation:
         runtime = self._thor._check_open()
@@ -157,7 +183,8 @@ class MessageHandler:
         self.results[outcome.verdict.value, getattr(error, "code", None)] += 1
         self._breaker.record_command(error, outcome.attempts, probe)
         if isinstance(error, AccountError) and (probe or not was_refused):
-            LOG.error("paused, Thor refuses the account: %s; mend the key", error.message)
+            what = "Thor refuses the account" if outcome.attempts else "a stop cannot be sent"
+            LOG.error("paused, %s: %s; mend the key", what, error.message)
 
     def _decide(self, delivery: Delivery, result: StopOutcome | Confirmation) -> Settlement:
         # While Thor is down, so is its list: that does not make a repeat a dead letter.
@@ -186,6 +213,16 @@ class MessageHandler:
         if settlement.action != "retry":
             self.deliveries.record_stored(delivery)
         await self._publisher.end(delivery, settlement)
+
+
+def _make_refusal(command: StopCharge, failure: Exception) -> StopOutcome:
+    """Returns the outcome of a command whose `api_key` function, most likely, has raised.
+
+    Every other command would fail in the same way, as with a key that Thor refuses.
+    """
+    # Only the name: the text of a foreign exception may hold secrets.
+    error = AccountError(f"the api_key function or a hook has raised {type(failure).__name__}")
+    return StopOutcome(command, 0, Verdict.NOT_SENT, error, 0, 0.0, maybe_applied=True)
 
 
 def _bury(settlement: Settlement, result: StopOutcome | Confirmation | None) -> Settlement:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -12,7 +13,9 @@ from nats.aio.client import Client
 
 from .._confirm.tracker import Confirmation
 from .._models import StopOutcome
+from .._telemetry.logging import log_with_fields
 from .deliveries import Delivery
+from .result_headers import find_log_fields, make_dead_letter_headers, make_outcome_headers
 from .results import StoredResults
 from .settlement import Settlement
 from .streams import StreamSetup, Subjects
@@ -22,6 +25,8 @@ LOG = logging.getLogger("thor_async.worker")
 _PUBLISH_TIMEOUT = 5.0
 _FIRST_DELAY, _MAX_DELAY = 0.5, 15.0
 _MAX_HEADER_BYTES = 4096
+_QUIET_TIME = 600.0
+"""Seconds without a dead letter, after which the next one is an alarm."""
 
 
 class SettlementPublisher:
@@ -48,6 +53,7 @@ class SettlementPublisher:
         self._subjects = subjects
         self.unstored: int = 0
         self.dead_letters: int = 0
+        self._alarm_at = -math.inf
 
     async def store(
         self,
@@ -62,9 +68,10 @@ class SettlementPublisher:
         """
         if settlement.action == "ack" and result is not None:
             body = self._encode_outcome(result, delivery.count)
-            return await self._publish(delivery, self._subjects.outcomes, body, {})
+            headers = make_outcome_headers(delivery)
+            return await self._publish(delivery, self._subjects.outcomes, body, headers)
         if settlement.action == "dead_letter":
-            return await self._store_dead_letter(delivery, settlement)
+            return await self._store_dead_letter(delivery, settlement, result)
         return True
 
     async def end(self, delivery: Delivery, settlement: Settlement) -> None:
@@ -86,21 +93,34 @@ class SettlementPublisher:
         setup = await self._find_setup()
         return setup.created != delivery.setup.created
 
-    async def _store_dead_letter(self, delivery: Delivery, settlement: Settlement) -> bool:
+    async def _store_dead_letter(
+        self,
+        delivery: Delivery,
+        settlement: Settlement,
+        result: StopOutcome | Confirmation | None,
+    ) -> bool:
         """Stores the body unchanged (its first 1 MB)."""
-        headers = {
-            "Thor-Reason": settlement.reason or "",
-            # An earlier delivery may have sent the stop and crashed before it was settled.
-            "Thor-Maybe-Applied": str(settlement.maybe_applied or delivery.count > 1).lower(),
-            "Thor-Deliveries": str(delivery.count),
-            "Thor-Sequence": str(delivery.sequence),
-        }
+        headers = make_dead_letter_headers(delivery, settlement, result)
         body = delivery.message.data[: self._max_body]
         is_first = await self._publish(delivery, self._subjects.dead_letters, body, headers)
         if is_first:
             self.dead_letters += 1
-            LOG.error("message %d is a dead letter: %s", delivery.sequence, settlement.reason)
+            self._log_dead_letter(delivery, settlement, headers)
         return is_first
+
+    def _log_dead_letter(
+        self, delivery: Delivery, settlement: Settlement, headers: dict[str, str]
+    ) -> None:
+        """Logs each as a WARNING, and the first after a time without any as an ERROR too."""
+        now = asyncio.get_running_loop().time()
+        fields = find_log_fields(delivery, headers)
+        if now >= self._alarm_at:
+            alarm = "dead letters begin: thor-async dead list shows them"
+            log_with_fields(LOG, logging.ERROR, alarm, (), fields)
+        self._alarm_at = now + _QUIET_TIME
+        sequence, reason = delivery.sequence, settlement.reason
+        said = "message %d is a dead letter: %s"
+        log_with_fields(LOG, logging.WARNING, said, (sequence, reason), fields)
 
     async def _publish(
         self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,10 +19,15 @@ from .._config import check_max_in_flight, check_seconds
 from .background import BackgroundTasks, cancel_all
 from .handler import MessageHandler
 from .health import State, write_health
+from .health_server import serve_health
 from .publisher import SettlementPublisher
 from .serving import ServingLoop
 from .settlement import FRESH_FOR
+from .setup_log import SetupLog
+from .stats import WorkerStats
 from .streams import StreamSetup, Subjects
+
+LOG = logging.getLogger("thor_async.worker")
 
 _HEARTBEAT_INTERVAL = 0.1
 _HEALTH_INTERVAL = 5.0
@@ -46,7 +52,10 @@ def add_worker(
     max_in_flight: int = 32,
     max_age: float = 600.0,
     confirm: float | None = None,
+    tolerant: bool = False,
     health_file: Path | None = None,
+    health_port: int | None = None,
+    health_host: str = "127.0.0.1",
 ) -> StopWorker:
     """Adds a worker for the commands of `subject` to `broker`. Run it inside its `lifespan`.
 
@@ -54,8 +63,11 @@ def add_worker(
     most `max_in_flight` commands, and pulls a command only when it has room for it. It does not
     send a command that is older than `max_age` seconds and has no `not_after`. With `confirm`, a
     command is done only when its charge was seen to stop within `confirm` seconds; those that it
-    watches do not count, up to 32 for each that may be in flight. `health_file` is written every
-    5 s and when the state changes. Raises ValueError for bad settings.
+    watches do not count, up to 32 for each that may be in flight. `tolerant` ignores fields of a
+    command that are not known, which otherwise make it a dead letter. `health_file` is written
+    every 5 s and when the state changes. On `health_port` it serves `/healthz`, `/readyz` and
+    `/metrics`: only to this machine, unless `health_host` says more. Raises ValueError for bad
+    settings.
     """
     check_seconds("max_age", max_age)
     if confirm is not None:
@@ -67,7 +79,9 @@ def add_worker(
         max_in_flight=check_max_in_flight(max_in_flight),
         max_age=max_age,
         confirm=confirm,
+        tolerant=tolerant,
         health_file=health_file,
+        health_address=None if health_port is None else (health_host, health_port),
     )
 
 
@@ -88,7 +102,9 @@ class StopWorker:
         max_in_flight: int,
         max_age: float,
         confirm: float | None,
+        tolerant: bool,
         health_file: Path | None,
+        health_address: tuple[str, int] | None,
     ) -> None:
         self._broker = broker
         self._thor = thor
@@ -96,7 +112,11 @@ class StopWorker:
         self._max_in_flight = max_in_flight
         self._max_age = max_age
         self._confirm = confirm
+        self._tolerant = tolerant
+        self._setup_log = SetupLog(subjects, max_age=max_age, max_in_flight=max_in_flight)
         self._health_file = health_file
+        self._health_address = health_address
+        self.health_url: str | None = None
         self._subscriber = broker.subscriber(
             subjects.commands,
             stream=JStream(subjects.stream, declare=False),
@@ -150,6 +170,13 @@ class StopWorker:
         """The requests that may begin in a second, None without a limit; and the answers 429."""
         return (None, 0) if self._client is None else self._handler.pace_status
 
+    @property
+    def stats(self) -> WorkerStats:
+        """The figures of this moment."""
+        failure = self._background.failure
+        stats = WorkerStats(self.state, self.reason, failure, self.in_hand, self.pending)
+        return stats if self._client is None else self._handler.complete(stats)
+
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Connects, creates a missing stream or consumer, and opens `thor`.
@@ -160,6 +187,9 @@ class StopWorker:
         """
         background = self._background = BackgroundTasks(asyncio.current_task())
         async with contextlib.AsyncExitStack() as stack:
+            if self._health_address is not None:
+                pages = serve_health(lambda: self.stats, *self._health_address)
+                self.health_url = await stack.enter_async_context(pages)
             stack.push_async_callback(background.end)
             background.start(self._run_heartbeat())
             await self._connect()
@@ -183,16 +213,36 @@ class StopWorker:
         client = await self._broker.connect()
         try:
             _check_reconnects(client)
-            self._serving = ServingLoop(client, self._subjects, self._count_places, self._receive)
+            self._serving = ServingLoop(
+                client, self._subjects, self._count_places, self._receive, self._setup_log.check
+            )
             await self._serving.prepare()
         except BaseException:
             await self._broker.stop()
             raise
         publisher = SettlementPublisher(client, self._subjects, self._serving.find_setup)
         self._handler = MessageHandler(
-            self._thor, publisher, max_age=self._max_age, fresh_for=FRESH_FOR, confirm=self._confirm
+            self._thor,
+            publisher,
+            max_age=self._max_age,
+            fresh_for=FRESH_FOR,
+            confirm=self._confirm,
+            tolerant=self._tolerant,
         )
         self._client = client
+        self._log_start(client)
+
+    def _log_start(self, client: Client) -> None:
+        subjects, url = self._subjects, client.connected_url
+        LOG.info(
+            "takes %s of stream %s by consumer %s, at most %d in flight, from NATS at %s",
+            subjects.commands,
+            subjects.stream,
+            subjects.durable,
+            self._max_in_flight,
+            # Without user and password.
+            url.netloc.rpartition("@")[2] if url is not None else "an unknown address",
+        )
 
     async def _end_tasks(self) -> None:
         """Ends what uses the client, before it closes."""

@@ -91,7 +91,9 @@ def test_the_guards(
     assert run("publish", fleet(3), "--yes", "--at-most", "3", *broker.options).status == 0
 
 
-def test_a_missing_stream_or_broker(run: Run, fleet: Fleet, broker: Broker) -> None:
+def test_a_missing_stream_or_broker(
+    run: Run, fleet: Fleet, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run("publish", fleet(3), *broker.options)
     assert (result.status, result.out) == (2, "")
     assert f"there is no stream '{broker.names['stream']}'" in result.err
@@ -104,7 +106,8 @@ def test_a_missing_stream_or_broker(run: Run, fleet: Fleet, broker: Broker) -> N
     result = run("publish", fleet(3), *broker.options)
     assert result.status == 2
     assert f"does not hold '{broker.names['subject']}'" in result.err
-    result = run("publish", fleet(3), *broker.options, "--nats", "nats://u:s3cret@127.0.0.1:1")
+    monkeypatch.setenv("NATS_URL", "nats://u:s3cret@127.0.0.1:1")
+    result = run("publish", fleet(3), *broker.options[2:])
     assert result.status == 2
     assert "cannot connect to NATS" in result.err
     assert "s3cret" not in result.err

@@ -19,8 +19,8 @@ from ..nats_connection import (
     find_subjects,
     is_local,
     open_jetstream,
-    show_address,
 )
+from ..nats_login import show_servers
 from ..nats_publisher import CommandMessage, CommandPublisher
 from .stop_many import print_left_out_rows
 
@@ -42,7 +42,7 @@ async def _publish(args: argparse.Namespace, command_file: CommandFile) -> int:
         check_count(
             args,
             total,
-            show_address(args),
+            show_servers(args),
             functools.partial(command_file.count_chargeboxes, range(total)),
             is_local=is_local(args),
         )
