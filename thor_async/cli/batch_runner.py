@@ -7,7 +7,7 @@ import contextlib
 import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import filterfalse, islice
+from itertools import filterfalse
 
 import msgspec
 
@@ -15,6 +15,7 @@ from thor_async import AccountError, BatchGaveUp, StopCharge, ThorClient
 
 from .environment_check import LIMIT, EnvironmentCheck
 from .input.command_file import CommandFile
+from .open_rows import OpenRows
 from .output.batch_status import BatchStatus
 from .output.console import print_error
 from .output.printable import encode_line
@@ -28,9 +29,7 @@ from .stop_results import Commands, Item, StopOptions, as_result, find_pause, op
 
 _WATCH = 60.0
 """How long canaries and looked-at rows are watched without `--wait` and `--ensure`, in seconds."""
-_PROGRESS_GAP = 10.0
 _TICK = 1.0
-_NAMED = 3
 
 
 class BatchOptions(msgspec.Struct, frozen=True):
@@ -79,8 +78,7 @@ class BatchRunner:
         self._interrupted = asyncio.Event()
         self._stop_sending: Callable[[], None] = lambda: None
         self._output_failed = False
-        # The rows that were pulled and have no result yet.
-        self._open_rows: dict[int, None] = {}
+        self._open_rows = OpenRows(command_file)
         self._begun = 0
         self.resume_state = resume_state
         self.stats: BatchStats = BatchStats()
@@ -98,7 +96,12 @@ class BatchRunner:
     @property
     def is_recorded(self) -> bool:
         """Whether every row that was begun has its result in the output."""
-        return not self._open_rows and not self._output_failed
+        return not len(self._open_rows) and not self._output_failed
+
+    @property
+    def knows_no_chargebox(self) -> bool:
+        """Whether each of several charges was at a chargebox that Thor does not know."""
+        return 1 < self.stats.total == self._environment.unknown
 
     async def run(self, client: ThorClient) -> None:
         """Stops the charges.
@@ -232,7 +235,8 @@ class BatchRunner:
         stream = open_stream(thor, source, options)
         self._stop_sending = stream.stop_sending
         self.status.find_pause = lambda: find_pause(stream)
-        watch = asyncio.create_task(self._report_open_rows()) if options.is_watched else None
+        is_told = options.is_watched and not self._options.is_quiet
+        watch = asyncio.create_task(self._open_rows.report()) if is_told else None
         try:
             async with stream:
                 async for item in stream:
@@ -246,29 +250,13 @@ class BatchRunner:
                     self._record(item, rows)
         return self._begun - begun_before
 
-    async def _report_open_rows(self) -> None:
-        """Prints regularly which charges are not yet known to have stopped."""
-        while not self._options.is_quiet:
-            await asyncio.sleep(_PROGRESS_GAP)
-            if self._open_rows:
-                names = [self._describe(row) for row in islice(self._open_rows, _NAMED)]
-                more = ", ..." if len(self._open_rows) > _NAMED else ""
-                print_error(
-                    f"not yet known to have stopped: {len(self._open_rows):,}: "
-                    f"{', '.join(names)}{more}"
-                )
-
-    def _describe(self, row: int) -> str:
-        command = self.command_file[row]
-        return f"chargebox {command.chargebox!r} connector {command.connector}"
-
     def _commands(self, rows: Sequence[int]) -> Iterator[StopCharge]:
         for row in rows:
             if self._interrupted.is_set() or self._environment.is_suspicious:
                 return
             self._output.check()
             command = self.resume_state.resume(row, self.command_file[row])
-            self._open_rows[row] = None
+            self._open_rows.add(row)
             self._begun += 1
             yield command
 
@@ -287,7 +275,7 @@ class BatchRunner:
         self.stats.add(result)
         self._environment.add(result)
         self.resume_state.add(msgspec.json.decode(text, type=JournalLine))
-        self._open_rows.pop(row, None)
+        self._open_rows.discard(row)
         if self._output_failed:
             return
         try:

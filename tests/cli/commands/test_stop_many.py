@@ -28,7 +28,7 @@ from tests.cli.conftest import (
     interrupt,
 )
 from tests.conftest import TAG
-from thor_async.cli import batch_runner
+from thor_async.cli import open_rows
 from thor_async.cli.commands import stop_many
 from thor_async.cli.input.command_file import read_command_file
 from thor_async.cli.output.default_journal import format_continue_command
@@ -297,7 +297,7 @@ def test_ensure_stops_again_what_still_runs(
     thor.emulator.fill(read_command_file(str(path)))
     thor.emulator.behaviours["box-3"] = Behaviour(ignores=3)
     thor.emulator.script("NotInTransaction", chargebox="box-4")
-    monkeypatch.setattr(batch_runner, "_PROGRESS_GAP", 0.3)
+    monkeypatch.setattr(open_rows, "_GAP", 0.3)
     result = run("stop-many", path, "--ensure", 20)
     assert result.status == 0
     assert {record["state"] for record in result.records} == {"stopped"}
@@ -606,3 +606,13 @@ def test_the_question_about_the_environment(
     (question,) = questions
     left = int(question.split(" charges are left")[0].split()[-1])
     assert 200 - 50 - 32 <= left <= 150
+
+
+def test_a_few_unknown_chargeboxes_and_no_other_are_told_at_the_end(
+    thor: Thor, run: Run, fleet: Fleet
+) -> None:
+    hint = "Thor knows none of these chargeboxes: check the address and the account, or the file"
+    assert hint in run("stop-many", fleet(3)).err
+    assert hint not in run("stop-many", fleet(1)).err
+    thor.emulator.add_chargebox("box-2")
+    assert hint not in run("stop-many", fleet(3)).err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thor_async import ThorClient
 
+from ..batch_end import find_early_end, print_end
 from ..batch_report import write_batch_report
 from ..batch_runner import BatchOptions, BatchRunner
 from ..client_factory import find_addresses, is_loopback, make_client
@@ -31,15 +32,13 @@ from ..input.command_file import (
 from ..output.allowed_rate import AllowedRate
 from ..output.batch_status import BatchStatus
 from ..output.console import print_error
-from ..output.default_journal import choose_journal, format_continue_command
+from ..output.default_journal import choose_journal
 from ..output.kept_input import KeptInput
 from ..output.progress import show_progress
-from ..output.resume import ONLY_A_PERSON, RUN_AGAIN
+from ..output.resume import RUN_AGAIN
 from ..output.run_info import describe_run
 from ..output.sink import Echo, Output, StandardOutput
-from ..output.summary import print_counts, print_failures, print_rows_table, print_unwatched
 from ..report.page import check_report_path
-from ..signals import exit_status as signal_status
 from ..spread import Spread
 from ..stop_results import StopOptions
 from ..terminal import ask_to_go_on
@@ -104,10 +103,12 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
             batch.on_written = Echo()
         _run(args, batch, client, has_journal=journal is not None)
         if batch.is_recorded:
-            output.end(_early_end(batch))
-        status = _print_end(args, batch, journal)
+            output.end(find_early_end(batch))
+        status = print_end(args, batch, journal)
         if args.report is not None:
-            is_written = write_batch_report(args.report, batch, output, address, _early_end(batch))
+            is_written = write_batch_report(
+                args.report, batch, output, address, find_early_end(batch)
+            )
             status = status if is_written else status or RUN_AGAIN
     return status
 
@@ -137,25 +138,6 @@ async def _ask_to_go_on(address: str, left: int, interrupted: asyncio.Event) -> 
         f"environment or account. {left:,} charges are left.",
         interrupted,
     )
-
-
-def _print_end(args: argparse.Namespace, batch: BatchRunner, journal: str | None) -> int:
-    """Prints how the batch ended, and returns the exit status."""
-    is_watched = args.wait is not None or args.ensure is not None
-    status = _exit_status(batch, is_watched=is_watched)
-    if not args.quiet:
-        _print_summary(batch)
-    _print_early_end(batch)
-    if not args.quiet:
-        print_unwatched(batch.resume_state)
-    left = batch.resume_state.find_status(watch=is_watched)
-    if journal is not None and not batch.is_wrong_environment:
-        command = format_continue_command(args, journal)
-        if batch.needs_person and left:
-            print_error(f"when that is corrected, go on with: {command} --resend fix")
-        elif left == RUN_AGAIN:
-            print_error(f"go on with: {command}")
-    return status
 
 
 def _read_input(args: argparse.Namespace) -> CommandFile:
@@ -229,39 +211,3 @@ def print_left_out_rows(command_file: CommandFile) -> None:
     if duplicates:
         lines = format_lines(duplicates)
         print_error(f"duplicates, sent once: {len(duplicates):,} ({lines})")
-
-
-def _print_summary(batch: BatchRunner) -> None:
-    """Prints the state of all rows of the file, also of those of earlier runs."""
-    print_rows_table(batch.resume_state, sys.stderr)
-    print_failures(batch.resume_state, batch.command_file)
-    print_counts(batch.resume_state)
-
-
-def _print_early_end(batch: BatchRunner) -> None:
-    """Prints why the batch ended before all rows were sent, if it did."""
-    reason, resume_state = _early_end(batch), batch.resume_state
-    if reason is None:
-        return
-    unwritten = batch.stats.total - batch.written
-    lost = f", and {unwritten:,} of the outcomes could not be written" if unwritten else ""
-    unsent = resume_state.count_unsent()
-    print_error(f"{reason}: {unsent:,} of {len(resume_state):,} commands were not sent{lost}")
-    maybe_sent = resume_state.count_maybe_sent()
-    if maybe_sent:
-        print_error(f"a crashed run may have sent {maybe_sent:,} others")
-
-
-def _early_end(batch: BatchRunner) -> str | None:
-    """Returns why the batch ended before all rows were sent, or None."""
-    return batch.failure or ("interrupted" if batch.interrupted_by is not None else None)
-
-
-def _exit_status(batch: BatchRunner, *, is_watched: bool) -> int:
-    if batch.interrupted_by is not None:
-        return signal_status(batch.interrupted_by)
-    if not batch.is_recorded:
-        return RUN_AGAIN
-    if batch.needs_person:
-        return ONLY_A_PERSON
-    return batch.resume_state.find_status(watch=is_watched)

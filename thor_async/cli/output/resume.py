@@ -12,6 +12,7 @@ import msgspec
 
 from thor_async import InternalServerError, StopCharge, Verdict
 
+from .first_messages import FirstMessages
 from .stats import Kind
 
 _HAS_OUTCOME = 1
@@ -30,9 +31,6 @@ _STEPS: dict[Verdict, str] = {
 }
 _UNSENT = Kind(Verdict.NOT_SENT.value, "", "", "resend")
 _CUT = Kind(Verdict.INDETERMINATE.value, "no outcome", "", "check")
-_MESSAGES = 64
-"""The messages of so many rows are kept, the first rows of the file: a file can have millions."""
-
 NOTHING_LEFT, RUN_AGAIN, ONLY_A_PERSON = 0, 1, 3
 """Exit statuses: nothing is left; another run may finish the rest; only a person can."""
 
@@ -97,7 +95,7 @@ class ResumeState:
         self._transactions = array("q", [0]) * rows
         self._kinds: list[Kind | None] = [None]
         self._numbers: dict[Kind, int] = {}
-        self._messages: dict[int, str] = {}
+        self._messages = FirstMessages()
         self._run_is_open = self._run_is_damaged = False
         self._resends_fix = False
         self.runs: int = 0
@@ -207,7 +205,7 @@ class ResumeState:
         """Returns the first rows of the file with an outcome and something left to do."""
         pairs = ((row, self.find_kind(row)) for row in range(len(self)))
         failures = (
-            Failure(row, kind, self._messages.get(row, ""))
+            Failure(row, kind, self._messages.find(row))
             for row, kind in pairs
             if kind is not None and kind.next_step != "done"
         )
@@ -283,20 +281,9 @@ class ResumeState:
             flags |= _IS_OPEN | (_IS_STUCK if was_open else 0)
         self._flags[row] = flags
         self._kind_numbers[row] = self._number(kind)
-        self._keep_message(row, "" if kind.next_step == "done" else line.message or "")
+        self._messages.add(row, "" if kind.next_step == "done" else line.message or "")
         if line.transaction is not None:
             self._transactions[row] = line.transaction
-
-    def _keep_message(self, row: int, message: str) -> None:
-        if not message:
-            self._messages.pop(row, None)
-            return
-        if len(self._messages) == _MESSAGES and row not in self._messages:
-            last = max(self._messages)
-            if row > last:
-                return
-            del self._messages[last]
-        self._messages[row] = message
 
     def _number(self, kind: Kind) -> int:
         if kind not in self._numbers:
