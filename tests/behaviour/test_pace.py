@@ -330,6 +330,27 @@ def test_a_500_before_a_429_may_still_have_worked() -> None:
         virtual_time.run(main)
 
 
+@pytest.mark.parametrize(("is_batch", "expected"), [(True, 2.0), (False, 1.0)])
+def test_a_throttled_command_of_a_batch_is_sent_again_after_a_round_trip(
+    is_batch: bool, expected: float
+) -> None:
+    """By then it is known how Thor answers at the lowered pace."""
+    answers = iter([THROTTLED, OK])
+    thor = FakeTransport(lambda *_: next(answers), latency=1.0)
+
+    async def main() -> None:
+        async with thor.client(retry=OUTLASTS) as client:
+            if is_batch:
+                await client.stop_many(fleet(1))
+            else:
+                await client.stop_charge(next(fleet(1)))
+
+    with thor.installed():
+        virtual_time.run(main)
+    first, second = (at for at, _ in thor.requests)
+    assert second - first == pytest.approx(expected)
+
+
 def test_a_call_that_met_only_429_is_never_indeterminate() -> None:
     thor = FakeTransport(lambda *_: THROTTLED, 0.5)
     policy = RetryPolicy(retry_throttled=True, random=random.Random(3).uniform)
