@@ -47,7 +47,7 @@ ARROWS = {
     "worker": LEAVES
     | {"_calls", "_client", "_config", "_confirm", "_dispatch.breaker", "_events"}
     | {"_protocol.sanitize"}
-    | {"aiohttp", "faststream", "nats", "prometheus_client", "worker"},
+    | {"aiohttp", "faststream", "nats", "opentelemetry", "prometheus_client", "worker"},
 }
 """What each of these modules and packages may import, of this package and of others.
 

@@ -321,12 +321,12 @@ async def test_kafka_pause(emulator: ThorEmulator, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(kafka_worker, "LONGEST_WAIT", 0.05)
     paused = msgspec.structs.replace(command_handler.PAUSED, delay=0.0)
     monkeypatch.setattr(command_handler, "PAUSED", paused)
-    start_charge(emulator, "A")
+    charge = emulator.start_charge("A", 1, TAG)
     async with kafka(make_client(emulator, lambda: keys[-1])) as served:
-        sending = asyncio.create_task(served.send(COMMAND))
-        await wait_until(lambda: emulator.ledger.reads)
-        await asyncio.sleep(0.5)
-        assert len(emulator.ledger.reads) == 1
+        sending = asyncio.create_task(served.send(StopCharge("A", 1, TAG, charge.transaction)))
+        await wait_until(lambda: emulator.ledger.requests)
+        await asyncio.sleep(0.3)
+        assert len(emulator.ledger.requests) == 1  # the probe is due after 1 s
         keys.append(KEY)
         await sending
     assert rows(served.outcomes)[0]["verdict"] == "relayed"

@@ -1,10 +1,17 @@
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from thor_async import StopOutcome, ThorClient
-from thor_async._dispatch.breaker import CircuitBreaker
-from thor_async.worker import Settlement, apply_as_of, decide, find_expiry, read_command
+from thor_async.worker import (
+    CircuitBreaker,
+    Settlement,
+    apply_as_of,
+    decide,
+    find_expiry,
+    read_command,
+)
 
 PAUSED = Settlement("retry", delay=15.0, reason="paused: Thor seems down, or refuses the account")
 
@@ -16,14 +23,11 @@ class Result(NamedTuple):
 
 
 class CommandHandler:
-    """Stops the charges of commands from any broker, and says how each message ends.
-
-    While Thor seems down or refuses the account, all wait but one at a time, the probe.
-    """
+    """Stops the charges of commands from any broker, and says how each message ends."""
 
     def __init__(self, thor: ThorClient) -> None:
         self._thor = thor
-        self.breaker = CircuitBreaker(pauses_when_refused=True)
+        self._breaker = CircuitBreaker()
 
     async def handle(
         self,
@@ -36,18 +40,17 @@ class CommandHandler:
     ) -> Result:
         """`created`: when the message was first stored. `deliveries`: with this one.
 
-        `fresh_for=0` for a broker that cannot tell a repeat; `longest_wait` bounds a pause.
+        `fresh_for=0`: for a broker that cannot tell a repeat. `longest_wait`: of a pause.
         """
         command = read_command(body)
         if isinstance(command, Settlement):
             return Result(command)
-        try:
-            async with asyncio.timeout(longest_wait):
-                probe = await self.breaker.acquire_probe()
-        except TimeoutError:
-            return Result(PAUSED)
-        outcome = None
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            try:  # while Thor is away, all wait but one at a time, the probe
+                async with asyncio.timeout(longest_wait):
+                    record = await stack.enter_async_context(self._breaker.turn())
+            except TimeoutError:
+                return Result(PAUSED)
             now = datetime.now(UTC)
             expiry = find_expiry(command, created, now, deliveries)
             if expiry is not None:
@@ -55,12 +58,7 @@ class CommandHandler:
             # A repeat stops no charge that began after `created`.
             command = apply_as_of(command, created, now, deliveries, fresh_for=fresh_for)
             (outcome,) = await self._thor.stop_many([command])
-        finally:
-            if outcome is None:
-                self.breaker.release_probe(probe)
-        # What kept the list of running charges away is about Thor, too.
-        error = getattr(outcome.error, "cause", None) or outcome.error
-        self.breaker.record_command(error, outcome.attempts, probe)
+            record(outcome)
         return Result(decide(outcome, deliveries), outcome, outcome.attempts > 0)
 
 

@@ -72,7 +72,7 @@ class Workers:
             process = await asyncio.create_subprocess_exec(
                 *[sys.executable, "-m", "thor_async", "worker", *nats, *self.options, *options],
                 stderr=file,
-                env=os.environ | {"THOR_API_KEY": KEY, "THOR_LOG": "info", **environment},
+                env=os.environ | {"THOR_API_KEY": KEY, **environment},
             )
         worker = Worker(process, log)
         self.all.append(worker)
@@ -153,9 +153,9 @@ async def test_a_worker_without_nats_ends_when_it_is_told_to(workers: Workers) -
 
 
 async def test_the_health_pages_are_there_before_nats(workers: Workers) -> None:
-    options = ("--nats", "nats://127.0.0.1:1", "--health-port", "0")
+    options = ("--nats", "nats://127.0.0.1:1", "--health-port", "0", "--health-host", "127.0.0.2")
     worker = await workers.start(*options, until="health pages on")
-    address = re.search(r"health pages on (http://127\.0\.0\.1:[0-9]+)", worker.log.read_text())
+    address = re.search(r"health pages on (http://127\.0\.0\.2:[0-9]+)", worker.log.read_text())
     assert address is not None
     statuses = []
     async with aiohttp.ClientSession() as session:
@@ -164,6 +164,23 @@ async def test_the_health_pages_are_there_before_nats(workers: Workers) -> None:
                 statuses.append(response.status)
     assert statuses == [200, 503, 200]
     await worker.end()
+
+
+async def test_the_log_can_be_json(place: Place, emulator: ThorEmulator, workers: Workers) -> None:
+    worker = await workers.start("--log-format", "json")
+    await place.send(StopCharge("unknown", 1, TAG, ref="r7"))
+    await worker.logs("is a dead letter")
+    lines = [msgspec.json.decode(line) for line in (await worker.end()).splitlines()]
+    names, address = place.names, place.url.rpartition("/")[2]
+    start = (
+        f"takes {names['subject']} of stream {names['stream']} by consumer {place.durable}, at "
+        f"most 32 in flight, from NATS at {address}"
+    )
+    assert start in [line["message"] for line in lines]
+    (letter,) = [line for line in lines if "is a dead letter" in line["message"]]
+    about = ("chargebox", "verdict", "code", "ref", "sequence", "maybe_applied")
+    expected = ["unknown", "rejected", "ChargeboxNotFound", "r7", 1, False]
+    assert [letter[name] for name in about] == expected
 
 
 async def test_faults_and_kills_lose_nothing(

@@ -125,7 +125,18 @@ def test_a_repeat_has_an_as_of(
     command: StopCharge, created: datetime | None, as_of: datetime | None
 ) -> None:
     repeat = make_repeat(letter(command), created, NOW)
-    assert repeat == msgspec.structs.replace(command, as_of=as_of)
+    assert repeat.command == msgspec.structs.replace(command, as_of=as_of)
+    assert msgspec.json.decode(repeat.body, type=StopCharge) == repeat.command
+
+
+def test_a_repeat_keeps_the_fields_that_only_a_tolerant_worker_takes() -> None:
+    fields = msgspec.json.decode(msgspec.json.encode(BARE)) | {"site": "Harbour"}
+    repeat = make_repeat(letter(msgspec.json.encode(fields)), NOW, NOW)
+    assert repeat.command == msgspec.structs.replace(BARE, as_of=NOW)
+    assert msgspec.json.decode(repeat.body)["site"] == "Harbour"
+    newer = letter(msgspec.json.encode(fields), Thor_Schema="2")
+    with pytest.raises(ValueError, match="Thor-Schema is 2"):
+        make_repeat(newer, NOW, NOW)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,23 @@ async def test_a_result_that_was_stored_before_is_no_new_dead_letter(
     await Storage(monkeypatch, PubAck(stream="THOR", seq=8, duplicate=True)).store(dead_letter)
     assert caplog.records == []
     await Storage(monkeypatch).store(dead_letter)
-    assert [record.getMessage() for record in caplog.records] == ["message 7 is a dead letter: why"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "dead letters begin: thor-async dead list shows them",
+        "message 7 is a dead letter: why",
+    ]
+
+
+async def test_only_the_first_dead_letters_are_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = Storage(monkeypatch, STORED, STORED, STORED)
+    now = [1000.0]
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    for passed in (0.0, 500.0, 500.0, 600.0):
+        now[0] += passed
+        await storage.store(Settlement("dead_letter", reason="why"))
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["ERROR", "WARNING", "WARNING", "WARNING", "ERROR", "WARNING"]
 
 
 @pytest.mark.parametrize(("deliveries", "maybe"), [(1, False), (2, True)])

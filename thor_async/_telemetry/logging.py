@@ -30,6 +30,7 @@ The end of a pause has the level of its begin, so that a log with one also has t
 """
 
 _WHOLE = 100
+_FIELDS = ("chargebox", "connector", "verdict", "next_step", "error", "status", "code")
 
 
 def log(event: Event) -> None:
@@ -79,14 +80,18 @@ def _write(
     end: str,
     *said: object,
 ) -> None:
+    attempt = event.attempts if isinstance(event, CallFinished) else event.attempt
+    fields = {"event": what, "transaction": event.transaction, "ref": event.ref}
+    fields |= {name: getattr(event, name, None) for name in _FIELDS} | {"attempt": attempt}
     LOG.log(
         level,
         f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}",
         event.chargebox,
         event.connector,
-        event.attempts if isinstance(event, CallFinished) else event.attempt,
+        attempt,
         event.error,
         event.status,
         event.code,
         *said,
+        extra={"thor_fields": fields},
     )

@@ -43,7 +43,10 @@ def _run(argv: Sequence[str] | None) -> int:
         args = parse(argv)
         _check_output(args)
         # A worker has no other output than its log.
-        with log_to_stderr("warning" if args.command == "worker" else ""):
+        is_worker = args.command == "worker"
+        with log_to_stderr(
+            "info" if is_worker else "", as_json=is_worker and args.log_format == "json"
+        ):
             return _load_command(args.command)(args)
     except SystemExit as end:
         return int(end.code or 0)

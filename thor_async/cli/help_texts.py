@@ -166,7 +166,7 @@ A 429 is sent again at the pace that Thor allows, for up to 30 s; then the messa
 after its Retry-After at the earliest. --max-rate is for one worker: divide your rate limit by the
 number of workers, or leave it out, and they share the pace.
 A command that is older than --max-age and has no not_after is a dead letter and is not sent: a late
-stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=warning on.
+stop would stop the next driver's charge. The log is on standard error, from THOR_LOG=info on.
 
 --init creates stream and consumer, names every setting that does not fit in existing ones with
 the cure, and ends: with 1 if a worker could not serve or commands could be lost.

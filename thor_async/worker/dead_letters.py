@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.js import JetStreamContext
@@ -13,7 +13,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from .._models import MASKED, MaskedBytes, StopCharge
-from .settlement import Settlement, read_command
+from .settlement import SCHEMA_HEADER, Settlement, read_command
 from .streams import Subjects
 
 _NO_MESSAGE = 10037
@@ -54,8 +54,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     @property
     def command(self) -> StopCharge | Settlement:
-        """The command; the `Settlement` of a body that holds none."""
-        return read_command(bytes(self.body))
+        """The command, without unknown fields; the `Settlement` of a body that holds none."""
+        return read_command(bytes(self.body), self.headers.get(SCHEMA_HEADER), tolerant=True)
 
     def show_body(self) -> object:
         """Returns the body as JSON without the id_tag, or a text about a body that is not JSON.
@@ -123,7 +123,14 @@ async def find_created(
     return _time(message) if (message.data or b"").startswith(letter.body) else None
 
 
-def make_repeat(letter: DeadLetter, created: datetime | None, now: datetime) -> StopCharge:
+class Repeat(NamedTuple):
+    """A command to be sent again, and its JSON, with all fields of the dead letter."""
+
+    command: StopCharge
+    body: MaskedBytes
+
+
+def make_repeat(letter: DeadLetter, created: datetime | None, now: datetime) -> Repeat:
     """Returns the command of a dead letter with an `as_of`, so that it stops no later charge.
 
     That is its own `as_of`, else `created`, the time when it was first stored. Raises ValueError
@@ -137,7 +144,9 @@ def make_repeat(letter: DeadLetter, created: datetime | None, now: datetime) -> 
     as_of = command.as_of or created
     if as_of is None and command.transaction is None:
         raise ValueError("it has no transaction, and the time of its message is not known any more")
-    return msgspec.structs.replace(command, as_of=as_of)
+    fields = msgspec.json.decode(letter.body) | {"as_of": as_of}
+    body = MaskedBytes(msgspec.json.encode(fields))
+    return Repeat(msgspec.structs.replace(command, as_of=as_of), body)
 
 
 async def _get_message(

@@ -31,6 +31,7 @@ from .settlement import (
 )
 from .stats import WorkerStats
 from .streams import StreamSetup
+from .trace_context import continuing_trace
 
 LOG = logging.getLogger("thor_async.worker")
 
@@ -154,7 +155,8 @@ class MessageHandler:
         fresh_for = min(self._fresh_for, delivery.setup.ack_wait / 2)
         command = apply_as_of(command, created, now, count, fresh_for=fresh_for)
         try:
-            result = await self._stop(command)
+            with continuing_trace(delivery.message.headers):
+                result = await self._stop(command)
         except Exception as failure:
             result = _make_refusal(command, failure)
         except BaseException:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
 from .stream_checks import Finding, check_consumer, check_stream
-from .streams import ACK_WAIT, Subjects
-
-KEPT_FOR = 7 * 24 * 3600.0
-_DUPLICATE_WINDOW = 600.0
+from .streams import KEPT_FOR, Subjects, make_consumer, make_stream
 
 
 class Provisioned(NamedTuple):
@@ -20,32 +16,6 @@ class Provisioned(NamedTuple):
 
     created: list[str]
     findings: list[Finding]
-
-
-def make_stream_config(
-    subjects: Subjects, *, replicas: int = 1, kept_for: float = KEPT_FOR
-) -> StreamConfig:
-    """Returns a stream that keeps its messages for `kept_for` seconds."""
-    return StreamConfig(
-        name=subjects.stream,
-        subjects=subjects.all,
-        retention=RetentionPolicy.LIMITS,
-        max_age=kept_for,
-        num_replicas=replicas,
-        duplicate_window=min(_DUPLICATE_WINDOW, kept_for),
-    )
-
-
-def make_consumer_config(subjects: Subjects) -> ConsumerConfig:
-    """Returns the consumer of all workers of the command subject."""
-    return ConsumerConfig(
-        durable_name=subjects.durable,
-        filter_subject=subjects.commands,
-        ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=ACK_WAIT,
-        max_deliver=-1,
-        max_ack_pending=10_000,
-    )
 
 
 async def provision(
@@ -66,15 +36,13 @@ async def provision(
     try:
         stream = (await jetstream.stream_info(subjects.stream)).config
     except NotFoundError:
-        settings = make_stream_config(
-            subjects, replicas=replicas or 1, kept_for=kept_for or KEPT_FOR
-        )
+        settings = make_stream(subjects, replicas=replicas or 1, kept_for=kept_for or KEPT_FOR)
         stream = (await jetstream.add_stream(settings)).config
         created.append(f"stream {subjects.stream!r}")
     try:
         consumer = (await jetstream.consumer_info(subjects.stream, subjects.durable)).config
     except NotFoundError:
-        settings_of_consumer = make_consumer_config(subjects)
+        settings_of_consumer = make_consumer(subjects)
         consumer = (await jetstream.add_consumer(subjects.stream, settings_of_consumer)).config
         created.append(f"consumer {subjects.durable!r}")
     findings = check_stream(

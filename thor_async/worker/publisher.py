@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -13,6 +14,7 @@ from nats.aio.client import Client
 from .._confirm.tracker import Confirmation
 from .._models import StopOutcome
 from .deliveries import Delivery
+from .result_headers import find_log_fields, make_dead_letter_headers, make_outcome_headers
 from .results import StoredResults
 from .settlement import Settlement
 from .streams import StreamSetup, Subjects
@@ -22,6 +24,8 @@ LOG = logging.getLogger("thor_async.worker")
 _PUBLISH_TIMEOUT = 5.0
 _FIRST_DELAY, _MAX_DELAY = 0.5, 15.0
 _MAX_HEADER_BYTES = 4096
+_QUIET_TIME = 600.0
+"""Seconds without a dead letter, after which the next one is an alarm."""
 
 
 class SettlementPublisher:
@@ -46,6 +50,7 @@ class SettlementPublisher:
         self._find_setup = find_setup
         self._max_body = client.max_payload - _MAX_HEADER_BYTES
         self._subjects = subjects
+        self._alarm_at = -math.inf
         self.unstored = self.dead_letters = 0
 
     async def store(
@@ -61,9 +66,10 @@ class SettlementPublisher:
         """
         if settlement.action == "ack" and result is not None:
             body = self._encode_outcome(result, delivery.count)
-            return await self._publish(delivery, self._subjects.outcomes, body, {})
+            headers = make_outcome_headers(delivery)
+            return await self._publish(delivery, self._subjects.outcomes, body, headers)
         if settlement.action == "dead_letter":
-            return await self._store_dead_letter(delivery, settlement)
+            return await self._store_dead_letter(delivery, settlement, result)
         return True
 
     async def end(self, delivery: Delivery, settlement: Settlement) -> None:
@@ -85,27 +91,37 @@ class SettlementPublisher:
         setup = await self._find_setup()
         return setup.created != delivery.setup.created
 
-    async def _store_dead_letter(self, delivery: Delivery, settlement: Settlement) -> bool:
+    async def _store_dead_letter(
+        self,
+        delivery: Delivery,
+        settlement: Settlement,
+        result: StopOutcome | Confirmation | None,
+    ) -> bool:
         """Stores the body unchanged (its first 1 MB)."""
-        headers = {
-            "Thor-Reason": settlement.reason or "",
-            # An earlier delivery may have sent the stop and crashed before it was settled.
-            "Thor-Maybe-Applied": str(settlement.maybe_applied or delivery.count > 1).lower(),
-            "Thor-Deliveries": str(delivery.count),
-            "Thor-Sequence": str(delivery.sequence),
-        }
+        headers = make_dead_letter_headers(delivery, settlement, result)
         body = delivery.message.data[: self._max_body]
         is_first = await self._publish(delivery, self._subjects.dead_letters, body, headers)
         if is_first:
             self.dead_letters += 1
-            LOG.error("message %d is a dead letter: %s", delivery.sequence, settlement.reason)
+            self._log_dead_letter(delivery, settlement, headers)
         return is_first
+
+    def _log_dead_letter(
+        self, delivery: Delivery, settlement: Settlement, headers: dict[str, str]
+    ) -> None:
+        """Logs each as a WARNING, and the first after a time without any as an ERROR too."""
+        now = asyncio.get_running_loop().time()
+        fields = {"thor_fields": find_log_fields(delivery, headers)}
+        if now >= self._alarm_at:
+            LOG.error("dead letters begin: thor-async dead list shows them", extra=fields)
+        self._alarm_at = now + _QUIET_TIME
+        sequence, reason = delivery.sequence, settlement.reason
+        LOG.warning("message %d is a dead letter: %s", sequence, reason, extra=fields)
 
     async def _publish(
         self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]
     ) -> bool:
         """Publishes until it is stored. Returns False if this message had a result already."""
-        headers = {name: _to_ascii(text) for name, text in headers.items()}
         headers["Nats-Msg-Id"] = delivery.result_id
         delay = 0.0
         while True:
@@ -136,9 +152,3 @@ class SettlementPublisher:
             # NATS would never store it.
             body = msgspec.json.encode(row | {"ref": None})
         return body
-
-
-def _to_ascii(text: str) -> str:
-    """Escapes what is not printable ASCII: nats-py 2.14 drops all headers because of one such."""
-    escaped = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
-    return escaped.encode("ascii", "backslashreplace").decode("ascii")

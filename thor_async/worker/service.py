@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,8 +23,11 @@ from .health_server import serve_health
 from .publisher import SettlementPublisher
 from .serving import ServingLoop
 from .settlement import FRESH_FOR
+from .setup_log import SetupLog
 from .stats import WorkerStats
 from .streams import StreamSetup, Subjects
+
+LOG = logging.getLogger("thor_async.worker")
 
 _HEARTBEAT_INTERVAL = 0.1
 _HEALTH_INTERVAL = 5.0
@@ -109,6 +113,7 @@ class StopWorker:
         self._max_age = max_age
         self._confirm = confirm
         self._tolerant = tolerant
+        self._setup_log = SetupLog(subjects, max_age=max_age, max_in_flight=max_in_flight)
         self._health_file = health_file
         self._health_address = health_address
         self.health_url: str | None = None
@@ -208,7 +213,9 @@ class StopWorker:
         client = await self._broker.connect()
         try:
             _check_reconnects(client)
-            self._serving = ServingLoop(client, self._subjects, self._count_places, self._receive)
+            self._serving = ServingLoop(
+                client, self._subjects, self._count_places, self._receive, self._setup_log.check
+            )
             await self._serving.prepare()
         except BaseException:
             await self._broker.stop()
@@ -223,6 +230,19 @@ class StopWorker:
             tolerant=self._tolerant,
         )
         self._client = client
+        self._log_start(client)
+
+    def _log_start(self, client: Client) -> None:
+        subjects, url = self._subjects, client.connected_url
+        LOG.info(
+            "takes %s of stream %s by consumer %s, at most %d in flight, from NATS at %s",
+            subjects.commands,
+            subjects.stream,
+            subjects.durable,
+            self._max_in_flight,
+            # Without user and password.
+            url.netloc.rpartition("@")[2] if url is not None else "an unknown address",
+        )
 
     async def _end_tasks(self) -> None:
         """Ends what uses the client, before it closes."""

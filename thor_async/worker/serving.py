@@ -32,8 +32,8 @@ class ServingLoop:
     """Pulls the messages of one consumer, for as long as the worker runs.
 
     Looks for the stream and the consumer before the first pull, every 15 s, after a reconnection
-    and after a failure: at once, then after 1, 2, 4 ... 15 s. `failure` says why nothing is pulled
-    now.
+    and after a failure: at once, then after 1, 2, 4 ... 15 s, and calls `on_setup` with what is
+    there. `failure` says why nothing is pulled now.
     """
 
     def __init__(
@@ -42,11 +42,13 @@ class ServingLoop:
         subjects: Subjects,
         count_places: Callable[[], int],
         on_message: Callable[[Msg, StreamSetup], None],
+        on_setup: Callable[[StreamSetup], None] = lambda setup: None,
     ) -> None:
         self._client = client
         self._jetstream = client.jetstream()
         self._subjects = subjects
         self._on_message = on_message
+        self._on_setup = on_setup
         self._puller = MessagePuller(client, subjects, count_places, self._receive)
         self.wake = self._puller.wake
         self._setup: StreamSetup | None = None
@@ -100,6 +102,7 @@ class ServingLoop:
         self._setup = await ensure_streams(self._jetstream, self._subjects, self._setup)
         if reconnects != self._client.stats["reconnects"]:
             raise PullError(_LOST)
+        self._on_setup(self._setup)
         self._is_known.set()
 
     async def _pull(self) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -19,10 +18,8 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
-LOG = logging.getLogger("thor_async.worker")
-
 ACK_WAIT = 30.0
-_RETENTION = 7 * 24 * 3600.0
+KEPT_FOR = 7 * 24 * 3600.0
 _DUPLICATE_WINDOW = 600.0
 _MARK = {"created-by": "thor_async"}
 
@@ -116,7 +113,7 @@ async def _ensure_stream(
         if previous is not None:
             config = _recreate(f"stream {subjects.stream!r}", previous.stream)
         else:
-            config = _make_stream(subjects)
+            config = make_stream(subjects)
         return await jetstream.add_stream(config)
     for subject in subjects.all:
         if not any(covers(pattern, subject) for pattern in info.config.subjects or []):
@@ -136,7 +133,7 @@ async def _ensure_consumer(
         if previous is not None:
             config = _recreate(f"consumer {name!r}", previous.consumer)
         else:
-            config = _make_consumer(subjects)
+            config = make_consumer(subjects)
         return await jetstream.add_consumer(subjects.stream, config)
     config = info.config
     if config.deliver_subject or config.ack_policy != AckPolicy.EXPLICIT:
@@ -150,28 +147,27 @@ async def _ensure_consumer(
             f"the consumer {name!r} delivers {', '.join(filters)}, not only {subjects.commands}: "
             "set its filter_subject"
         )
-    if config.max_deliver is not None and config.max_deliver > 0 and previous is None:
-        LOG.error(
-            "the consumer %r has max_deliver %d: after that many deliveries JetStream drops a "
-            "command without notice; set it to -1",
-            name,
-            config.max_deliver,
-        )
     return info
 
 
-def _make_stream(subjects: Subjects) -> StreamConfig:
+def make_stream(
+    subjects: Subjects, *, replicas: int = 1, kept_for: float = KEPT_FOR
+) -> StreamConfig:
+    """Returns a stream that keeps its messages for `kept_for` seconds."""
     return StreamConfig(
         name=subjects.stream,
         subjects=subjects.all,
         retention=RetentionPolicy.LIMITS,
-        max_age=_RETENTION,
-        duplicate_window=_DUPLICATE_WINDOW,
+        max_age=kept_for,
+        num_replicas=replicas,
+        # NATS allows no longer one.
+        duplicate_window=min(_DUPLICATE_WINDOW, kept_for),
         metadata=dict(_MARK),
     )
 
 
-def _make_consumer(subjects: Subjects) -> ConsumerConfig:
+def make_consumer(subjects: Subjects) -> ConsumerConfig:
+    """Returns the consumer that all workers of the command subject share."""
     return ConsumerConfig(
         durable_name=subjects.durable,
         filter_subject=subjects.commands,

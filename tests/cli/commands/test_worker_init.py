@@ -51,6 +51,9 @@ def test_both_are_created_once(run: Run, broker: Broker) -> None:
     assert (info.config.max_age, info.config.num_replicas) == (12 * 3600, 1)
     assert info.config.duplicate_window == 600
     assert consumer.config.max_ack_pending == 10_000
+    for metadata in (info.config.metadata, consumer.config.metadata):
+        # So a worker creates them again when they are deleted.
+        assert (metadata or {})["created-by"] == "thor_async"
     again = run("worker", "--init", *options)
     assert again == (0, f"stream '{stream}' and consumer '{durable}' fit\n", "")
     assert found(broker)[0].config == info.config

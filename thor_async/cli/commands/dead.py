@@ -11,12 +11,12 @@ import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-import msgspec
 from nats.js import JetStreamContext
 
 from thor_async import StopCharge
 from thor_async.worker.dead_letters import (
     DeadLetter,
+    Repeat,
     find_created,
     get_dead_letter,
     iterate_dead_letters,
@@ -119,8 +119,8 @@ async def _send(args: argparse.Namespace) -> int:
             letters = await _select(args, jetstream, subjects)
             repeats = await _make_repeats(jetstream, subjects, letters)
         sender = _find_sender()
-        messages = [_make_message(letter, command, sender) for letter, command in repeats]
-        boxes = {command.chargebox for _, command in repeats}
+        messages = [_make_message(letter, repeat.body, sender) for letter, repeat in repeats]
+        boxes = {repeat.command.chargebox for _, repeat in repeats}
         check_count(args, len(messages), show_servers(args), boxes.__len__, is_local=is_local(args))
         publisher = CommandPublisher(jetstream, subjects)
         status = await publisher.publish(messages, len(messages), window)
@@ -144,7 +144,7 @@ async def _select(
 
 async def _make_repeats(
     jetstream: JetStreamContext, subjects: Subjects, letters: list[DeadLetter]
-) -> list[tuple[DeadLetter, StopCharge]]:
+) -> list[tuple[DeadLetter, Repeat]]:
     repeats = []
     now = datetime.now(UTC)
     for letter in letters:
@@ -156,14 +156,14 @@ async def _make_repeats(
     return repeats
 
 
-def _make_message(letter: DeadLetter, command: StopCharge, sender: str) -> CommandMessage:
+def _make_message(letter: DeadLetter, body: bytes, sender: str) -> CommandMessage:
     marks = {
         "Nats-Msg-Id": f"dead-{letter.sequence}-{letter.stored.timestamp():.6f}",
         "Thor-Dead-Sequence": str(letter.sequence),
         "Thor-Sent-By": sender,
     }
     headers = find_producer_headers(letter.headers) | marks
-    return CommandMessage(msgspec.json.encode(command), headers)
+    return CommandMessage(body, headers)
 
 
 def _find_sender() -> str:
