@@ -137,6 +137,25 @@ def test_a_single_stop_goes_before_a_paced_batch() -> None:
         assert virtual_time.run(main) <= 0.1 + 0.05
 
 
+def test_a_single_stop_waits_for_no_permit_of_a_paced_batch() -> None:
+    account = Account(1e9, 1e9, latency=1.0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with account.thor.client(max_rate=100.0, max_in_flight=32) as client:
+            batch = asyncio.ensure_future(client.stop_many(fleet(1000)))
+            for _ in range(10):
+                await asyncio.sleep(0.73)
+                began = loop.time()
+                await client.stop_charge(StopCharge("single", 1, "tag"))
+                assert loop.time() - began <= 1.0 + 0.01 + 0.001
+            batch.cancel()
+            await asyncio.gather(batch, return_exceptions=True)
+
+    with account.thor.installed():
+        virtual_time.run(main)
+
+
 def test_a_paced_command_of_a_batch_is_sent_past_its_timeout() -> None:
     account = Account(1e9, 1e9)
     run = account.run(200, max_rate=1.0, timeout=5.0)
@@ -309,6 +328,27 @@ def test_a_500_before_a_429_may_still_have_worked() -> None:
 
     with thor.installed():
         virtual_time.run(main)
+
+
+@pytest.mark.parametrize(("is_batch", "expected"), [(True, 2.0), (False, 1.0)])
+def test_a_throttled_command_of_a_batch_is_sent_again_after_a_round_trip(
+    is_batch: bool, expected: float
+) -> None:
+    """By then it is known how Thor answers at the lowered pace."""
+    answers = iter([THROTTLED, OK])
+    thor = FakeTransport(lambda *_: next(answers), latency=1.0)
+
+    async def main() -> None:
+        async with thor.client(retry=OUTLASTS) as client:
+            if is_batch:
+                await client.stop_many(fleet(1))
+            else:
+                await client.stop_charge(next(fleet(1)))
+
+    with thor.installed():
+        virtual_time.run(main)
+    first, second = (at for at, _ in thor.requests)
+    assert second - first == pytest.approx(expected)
 
 
 def test_a_call_that_met_only_429_is_never_indeterminate() -> None:

@@ -163,7 +163,8 @@ def test_the_guards(run: Run, broker: Broker, monkeypatch: pytest.MonkeyPatch) -
     bury(broker, PINNED)
     all_of_them = ("dead", "send", "--reason", "*", *broker.options)
     result = run(*all_of_them, "--at-most", "1")
-    assert (result.status, result.err) == (2, "thor-async: 2 charges are more than --at-most 1\n")
+    assert result.status == 2
+    assert result.err.startswith("thor-async: 2 charges are more than --at-most 1: check what")
     monkeypatch.setattr(dead, "is_local", lambda _: False)
     for arguments in (all_of_them, ("dead", "send", number, *broker.options)):
         result = run(*arguments)
