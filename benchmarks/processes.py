@@ -37,10 +37,13 @@ class Process:
         self._process.communicate()
 
     def ask(self, line: object) -> Any:
+        self.write(line)
+        return self.read()
+
+    def write(self, line: object) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return self.read()
 
     def read(self) -> Any:
         assert self._process.stdout

@@ -30,6 +30,7 @@ DOWN = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 LATENCIES: dict[str, Callable[[random.Random], float]] = {
     "none": lambda dice: 0.0,
     "constant": lambda dice: 0.02,
+    "fifty": lambda dice: 0.05,
     # Median 50 ms; 2.326 is the normal distribution's 99th percentile, so that p99 is 1 s.
     "lognormal": lambda dice: dice.lognormvariate(math.log(0.05), math.log(20) / 2.326),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
+import os
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -41,6 +43,8 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Function
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Runs the tests of these modules on uvloop too; the fault matrix does so by itself."""
+    if os.environ.get("THOR_TESTS_LOOP") == "aiofastnet":  # which later versions of aiohttp use
+        return {"aiofastnet": new_fast_loop}
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if item.module.__name__ in (
         "tests.behaviour.test_cancellation",
@@ -52,6 +56,14 @@ def pytest_asyncio_loop_factories(
     ):
         loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+def new_fast_loop() -> asyncio.AbstractEventLoop:
+    """Returns a loop whose transports are those of aiofastnet."""
+    # Only in an environment of its own, because aiohttp would find it too.
+    aiofastnet = importlib.import_module("aiofastnet")
+    loop: asyncio.AbstractEventLoop = aiofastnet.patch_loop(asyncio.new_event_loop())
+    return loop
 
 
 class Rests:

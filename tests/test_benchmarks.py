@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import random
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    demo_picture,
     latency,
     memory,
     outage,
@@ -27,6 +29,7 @@ from benchmarks import (
     throttle,
     throttle_scenes,
     throughput,
+    worker,
 )
 from benchmarks.contenders import CONTENDERS
 from benchmarks.processes import peak_kib
@@ -58,6 +61,21 @@ def test_a_figure_is_reached_on_its_side_of_the_limit(
     row = capsys.readouterr().out.splitlines()[-1].split("  ")
     assert row[0] == "this"
     assert row[-1].strip() == ("reached" if is_reached else "NOT reached")
+
+
+@pytest.mark.broker
+def test_a_worker_serves_the_benchmark() -> None:
+    row = worker.measure("none", 1, 50)
+    assert row.stops_per_second > 0 < row.cpu_ms
+
+
+def test_a_worker_is_compared_with_the_client_alone() -> None:
+    rows = [
+        worker.Row(latency, workers, 600.0, 0.5 if workers else 0.25)
+        for latency in worker.LATENCIES
+        for workers in worker.WORKERS
+    ]
+    assert [figure.measured for figure in worker.find_figures(rows)] == [2.0, 2.0, 600.0]
 
 
 def test_what_is_not_installed_is_in_the_extra() -> None:
@@ -276,6 +294,7 @@ def drawn() -> dict[str, Any]:
     each = chunks(library=[(0, 2), (1, 3)], tuned=[(0, 2), (1, 4)])
     return {
         "throughput": {"chunks": {"asyncio": each, "uvloop": each}},
+        "tls": {"tls_chunks": {"asyncio": each, "uvloop": each}},
         "memory": {"growth_mib": {"stop_stream": {"1000": 0.0, "10000": 0.1}, "gather": {}}},
         "latency": {"rows": rows},
         "throttle": {"peers": [row._asdict() for row in throttled_peers()]},
@@ -485,3 +504,11 @@ def test_a_run_prints_and_writes_what_was_measured(
 def test_the_scenes_of_the_pace(count: int, *, quick: bool) -> None:
     scenes = throttle.find_scenes(quick=quick)
     assert len(scenes) == len(set(scenes)) == count
+
+
+def test_the_picture_of_the_demo_shows_what_it_prints_and_loads_nothing() -> None:
+    pytest.importorskip("rich")
+    svg = demo_picture.draw(demo_picture.capture())
+    assert "relayed" in svg
+    assert "@font-face" not in svg
+    assert not re.search(r"(?:url\(|href=|src=)[\"']?http", svg)

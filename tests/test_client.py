@@ -134,7 +134,8 @@ async def test_a_client_is_entered_once(command: StopCharge, emulator: ThorEmula
 
 
 async def test_with_instead_of_async_with() -> None:
-    with pytest.raises(TypeError, match="use `async with ThorClient"), thor_at("http://[::1]"):
+    thor = thor_at("http://[::1]")
+    with pytest.raises(TypeError, match="use `async with ThorClient"), thor:  # type: ignore[attr-defined]
         pass
 
 

@@ -93,9 +93,9 @@ def test_the_context_is_that_in_which_the_stream_was_made() -> None:
         with FakeTransport(lambda *_: OK).installed():
             async with FakeTransport(lambda *_: OK).client() as client:
                 MAKE.set("maker")
-                stream = client.stop_stream(live())
+                batch = client.stop_stream(live())
                 MAKE.set("reader")
-                async with stream:
+                async with batch as stream:
                     assert len([outcome async for outcome in stream]) == 3
 
     virtual_time.run(main)
@@ -507,10 +507,10 @@ def test_a_leave_within_a_cancelled_scope_of_anyio_ends_and_does_not_spin() -> N
         rounds = Rounds()
         with FakeTransport(lambda *_: OK).installed():
             async with FakeTransport(lambda *_: OK).client() as client:
-                stream = client.stop_stream(stubborn(end))
+                batch = client.stop_stream(stubborn(end))
                 asyncio.get_running_loop().call_later(60.0, end.set)
                 with anyio.move_on_after(1.0) as scope:
-                    async with stream:
+                    async with batch as stream:
                         async for _ in stream:
                             pass
         assert scope.cancelled_caught
@@ -543,9 +543,9 @@ def test_an_input_that_fails_when_it_is_left_is_raised(
     async def main() -> None:
         with FakeTransport(lambda *_: OK).installed():
             async with FakeTransport(lambda *_: OK).client(max_in_flight=2) as client:
-                stream = client.stop_stream(make(LookupError("no connection")))
+                batch = client.stop_stream(make(LookupError("no connection")))
                 with pytest.raises(LookupError, match="no connection"):
-                    async with stream:
+                    async with batch as stream:
                         await anext(stream)
                 assert stream.unread
 
@@ -559,9 +559,9 @@ def test_an_input_that_fails_when_it_is_left_replaces_no_other_exception() -> No
         loop.set_exception_handler(lambda _, context: told.append(context))
         with FakeTransport(lambda *_: OK).installed():
             async with FakeTransport(lambda *_: OK).client(max_in_flight=2) as client:
-                stream = client.stop_stream(raising_live(LookupError("no connection")))
+                batch = client.stop_stream(raising_live(LookupError("no connection")))
                 with pytest.raises(KeyError, match="mine"):
-                    async with stream:
+                    async with batch as stream:
                         await anext(stream)
                         raise KeyError("mine")
         return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -21,6 +22,7 @@ from thor_async import (
     InternalServerError,
     NotInTransaction,
     NotSentError,
+    NotSentReason,
     OutcomeRecord,
     RejectedError,
     ResponseTimeout,
@@ -37,6 +39,7 @@ from thor_async._models import NextStep
 GOOD: dict[str, Any] = {"chargebox": "A", "connector": 1, "id_tag": TAG}
 AWARE = datetime(2026, 3, 1, 6, 30, tzinfo=timezone(timedelta(hours=2)))
 NAIVE = AWARE.replace(tzinfo=None)
+KNOWN = datetime(2026, 11, 28, 1, 2, 3, 4, tzinfo=UTC)
 
 
 class Nowhere(tzinfo):
@@ -239,10 +242,10 @@ def make_outcome(
     command: StopCharge, error: ThorError | None, *, maybe: bool = False
 ) -> StopOutcome:
     verdict = error.verdict if error else Verdict.RELAYED
-    return StopOutcome(command, 7, verdict, error, 2, 1.23456789, maybe)
+    return StopOutcome(command, 7, verdict, error, 2, 1.23456789, maybe, "id-1", KNOWN)
 
 
-def not_sent(reason: str, cause: ThorError | None = None) -> NotSentError:
+def not_sent(reason: NotSentReason, cause: ThorError | None = None) -> NotSentError:
     return NotSentError("no", reason=reason, cause=cause)
 
 
@@ -314,10 +317,41 @@ def test_an_outcome_and_its_row_are_frozen(command: StopCharge) -> None:
 def test_a_relay_is_one_flat_row() -> None:
     command = StopCharge("A", 2, TAG, 52, ref={"site": 7}, not_after=AWARE)
     assert msgspec.json.encode(make_outcome(command, None).record()) == (
-        b'{"index":7,"chargebox":"A","connector":2,"transaction":52,"ref":{"site":7},'
-        b'"verdict":"relayed","code":null,"status":null,"message":null,"attempts":2,'
-        b'"elapsed":1.234568,"maybe_applied":false,"next_step":"done"}'
+        b'{"index":7,"at":"2026-11-28T01:02:03.000004Z","chargebox":"A","connector":2,'
+        b'"transaction":52,"ref":{"site":7},"verdict":"relayed","code":null,"status":200,'
+        b'"request_id":"id-1","message":null,"attempts":2,"elapsed":1.234568,'
+        b'"maybe_applied":false,"next_step":"done"}'
     )
+
+
+def test_an_outcome_is_known_at_the_time_at_which_it_is_made(command: StopCharge) -> None:
+    before = datetime.now(UTC)
+    outcome = StopOutcome(command, 7, Verdict.RELAYED, None, 1, 0.5, maybe_applied=False)
+    assert before <= outcome.at <= datetime.now(UTC)
+    assert outcome.at.tzinfo is UTC
+    assert outcome.request_id is None
+
+
+@pytest.mark.parametrize("error", [None, InternalServerError("no", status=500)])
+def test_a_dict_of_an_outcome_is_what_json_can_dump(
+    error: ThorError | None, command: StopCharge
+) -> None:
+    outcome = make_outcome(command, error)
+    row = outcome.to_dict()
+    assert json.loads(json.dumps(row)) == row
+    assert row == msgspec.json.decode(msgspec.json.encode(outcome.record()))
+    assert type(row["verdict"]) is str
+    assert TAG not in json.dumps(row)
+
+
+def test_a_record_can_be_read_by_name(command: StopCharge) -> None:
+    """FastAPI makes a dict of what it does not know."""
+    record = make_outcome(command, None).record()
+    assert dict(record) == msgspec.structs.asdict(record)
+    assert record["verdict"] is Verdict.RELAYED
+    for name in ("id_tag", "keys"):
+        with pytest.raises(KeyError, match=name):
+            record[name]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import inspect
+import io
 import re
 import sys
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
@@ -17,22 +18,20 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-import thor_async
+import thor_async.emulator
 from tests.conftest import KEY, TAG, wait_until
+from tests.documents import README, perform
 from tests.recipes import aiohttp_app
-from thor_async import NotSentError, StopCharge, ThorClient
-from thor_async.emulator import Charge, Notifications, ThorEmulator
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
+from thor_async import CallFinished, NotSentError, RetryPolicy, StopCharge, ThorClient
+from thor_async.emulator import Charge, Notifications, RateLimits, ThorEmulator
 
 
 async def test_the_example_runs_as_it_stands(emulator: ThorEmulator) -> None:
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert example is not None
     tag = "0012847382"
+    emulator.next_transaction = 52
     emulator.start_charge("EaJ7cU9NJ3YkTNgy", 2, tag)
-    emulator.fill(StopCharge(f"box-{n}", 1, tag) for n in range(999))
-    emulator.add_chargebox("box-999")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-Werror",
@@ -45,7 +44,6 @@ async def test_the_example_runs_as_it_stands(emulator: ThorEmulator) -> None:
     printed, _ = await process.communicate()
     assert process.returncode == 0
     assert printed.decode().startswith("relayed in ")
-    assert printed.count(b"\n") == 1  # nothing of the 1,000 is left to do: 999 relayed, 1 over
     assert emulator.charges == {}
 
 
@@ -57,18 +55,82 @@ def test_what_the_readme_names_is_there() -> None:
     assert names - {"TimeoutError"} <= set(thor_async.__all__)
 
 
-def code(part: str) -> str:
-    """Returns the README's example that contains this text."""
-    (found,) = (e for e in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if part in e)
-    return str(found)
+async def test_many_at_once_on_two_accounts(
+    emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    monkeypatch.setenv("THOR_BASE_URL", emulator.base_url)
+    emulator.add_account("depot-key")
+    fleets = {
+        name: [StopCharge(f"{name}-{n}", 1, TAG, n + 1) for n in range(20)]
+        for name in ("commands", "more", "depot_commands")
+    }
+    for commands in fleets.values():
+        emulator.fill(commands)
+    emulator.script("NotInTransaction", "ChargeboxNotFound", chargebox="commands-3")
+    emulator.set_limits(RateLimits(rate=100, burst=40))
+    journal = io.BytesIO()
+    names = {"ThorClient": ThorClient, "RetryPolicy": RetryPolicy, "msgspec": msgspec}
+    await perform("depot_commands", **names, **fleets, journal=journal, depot_key="depot-key")
+    assert capsys.readouterr().out == ""
+    assert journal.getvalue().count(b'"relayed"') == 20
+    assert len(emulator.charges) == 1  # for which Thor said that it is over
 
 
-async def perform(part: str, **names: Any) -> dict[str, Any]:
-    """Runs an example that awaits at its top; returns all its names."""
-    compiled = compile(code(part), "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    if inspect.isawaitable(ran := eval(compiled, names)):
-        await ran
-    return names
+async def test_a_stop_until_it_is_proven(
+    emulator: ThorEmulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    charge = emulator.start_charge("A", 1, TAG)
+    async with ThorClient(KEY, base_url=emulator.base_url) as thor:
+        emulator.notifications = Notifications(thor.notify)
+        command = StopCharge("A", 1, TAG, charge.transaction)
+        await perform("ensure_stopped(command", thor=thor, command=command)
+    expected = "stopped after 1 stops: a stop notification of this transaction\n"
+    assert capsys.readouterr().out == expected
+
+
+async def test_an_event_handler_hears_of_what_failed(
+    emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    monkeypatch.setenv("THOR_BASE_URL", emulator.base_url)
+    alarms: list[tuple[object, ...]] = []
+    names = {"ThorClient": ThorClient, "CallFinished": CallFinished}
+    performed = await perform("alarm(", **names, alarm=lambda *facts: alarms.append(facts))
+    emulator.start_charge("A", 1, TAG)
+    async with performed["thor"] as thor:
+        await thor.stop_many([StopCharge("A", 1, TAG), StopCharge("unknown", 1, TAG)])
+    assert alarms == [("unknown", "rejected", "Thor answered 404: ChargeboxNotFound")]
+
+
+async def test_telemetry_takes_every_stop(
+    emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THOR_API_KEY", KEY)
+    monkeypatch.setenv("THOR_BASE_URL", emulator.base_url)
+    performed = await perform("thor = ThorClient(on_event=Telemetry())", ThorClient=ThorClient)
+    emulator.start_charge("A", 1, TAG)
+    async with performed["thor"] as thor:
+        await thor.stop_charge(StopCharge("A", 1, TAG))
+
+
+async def test_the_emulator_is_set_up_as_its_page_says(emulator: ThorEmulator) -> None:
+    names = {name: getattr(thor_async.emulator, name) for name in thor_async.emulator.__all__}
+    await perform(
+        "async with ThorEmulator()", **names, ThorClient=ThorClient, StopCharge=StopCharge
+    )
+    for number in (1, 2):
+        emulator.start_charge(f"box-{number}", 1)
+    await perform(
+        "emulator.clock_offset",
+        **names,
+        emulator=emulator,
+        datetime=datetime,
+        timedelta=timedelta,
+        UTC=UTC,
+    )
+    assert emulator.charges["box-3", 1].date_started < time.time() * 1000 - 3_500_000
+    await perform("emulator.add_account", **names, emulator=emulator)
 
 
 async def test_the_confirmation_of_one(
@@ -208,16 +270,3 @@ def test_the_readme_has_every_reason() -> None:
     assert re.findall(r"[a-z_]+", reasons[1]) == re.findall(
         r"[a-z_]+", documented[1].replace(" or", ",")
     )
-
-
-def test_the_files_that_the_maintainers_section_names_exist() -> None:
-    section = README.split("## For maintainers")[1]
-    names = set(re.findall(r"`([a-z_/]+\.py)`", section))
-    tests, package = Path(__file__).parent, Path(thor_async.__file__).parent
-    assert len(names) > 15
-    missing = [
-        name
-        for name in sorted(names)
-        if not (package / name).is_file() and not (tests / name.removeprefix("tests/")).is_file()
-    ]
-    assert missing == []

@@ -24,6 +24,7 @@ from thor_async import (
     InternalServerError,
     NotInTransaction,
     NotSentError,
+    NotSentReason,
     RejectedError,
     ResponseTimeout,
     RetryPolicy,
@@ -247,7 +248,7 @@ def test_a_proxy_is_asked_again_only_when_it_fails_itself(status: int, may_pass:
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_of_what_was_never_sent_only_connect_and_dns_are_retried(reason: str) -> None:
+def test_of_what_was_never_sent_only_connect_and_dns_are_retried(reason: NotSentReason) -> None:
     error = NotSentError(reason=reason)
     assert RetryPolicy(retry_not_sent=True).should_retry(error) is (reason in ("connect", "dns"))
     assert not RetryPolicy(retry_throttled=True).should_retry(error)

@@ -422,17 +422,17 @@ async def test_a_stream_must_be_entered_once_and_is_not_awaited() -> None:
         async with thor.client() as client:
             stream = client.stop_stream(fleet(3))
             with pytest.raises(RuntimeError, match=r"^use `async with .*, then `async for`$"):
-                await anext(stream)
-            with pytest.raises(TypeError, match=r"^use `async with`, not `with`$"), stream:
+                await anext(stream)  # type: ignore[call-overload]
+            with pytest.raises(TypeError, match=r"^use `async with`, not `with`$"), stream:  # type: ignore[attr-defined]
                 pass
             with pytest.raises(TypeError, match=r"^a stream is not awaited: use `async with"):
-                await stream
+                await stream  # type: ignore[misc]
             with pytest.raises(TypeError, match=r"^a stream cannot be copied or pickled"):
                 pickle.dumps(stream)
-            async with stream:
-                await anext(stream)
+            async with stream as entered:
+                await anext(entered)
             with pytest.raises(RuntimeError, match=r"^this stream was left: .* in its `unread`$"):
-                await anext(stream)
+                await anext(entered)
             with pytest.raises(RuntimeError, match=r"^a stream is used once: .* again$"):
                 await stream.__aenter__()
             async with client.stop_stream(()) as stream:
@@ -620,9 +620,9 @@ def test_a_second_cancellation_loses_no_outcome_of_what_was_in_flight() -> None:
 
     async def consume() -> None:
         async with thor.client(max_in_flight=4) as client:
-            stream = client.stop_stream(fleet(100))
+            batch = client.stop_stream(fleet(100))
             try:
-                async with stream:
+                async with batch as stream:
                     await anext(stream)
             finally:
                 outcomes.extend(outcome.index for outcome in stream.unread)

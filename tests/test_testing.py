@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.documents import code
+
 pytest_plugins = ["pytester"]
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
 CONFTEST = 'pytest_plugins = ["thor_async.testing"]\n'
 NO_WAIT_TEST = """
 import pytest
@@ -37,7 +37,7 @@ async def test_the_emulator_is_a_new_one(thor_emulator):
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_it_works_in_both_modes_of_pytest_asyncio(pytester: pytest.Pytester, mode: str) -> None:
     """Runs the example of the README unchanged."""
-    [example] = re.findall(r"```python\n(import pytest\n.*?)```", README, re.DOTALL)
+    example = code("test_a_sick_thor_is_asked_again")
     pytester.makeconftest(CONFTEST)
     pytester.makepyprojecttoml(
         f"""

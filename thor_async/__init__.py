@@ -4,8 +4,10 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
+    from ._calls import ConfirmationStream, StopStream
     from ._client import ThorClient
-    from ._confirm.tracker import Confirmation, ConfirmationRecord
+    from ._config import Commands
+    from ._confirm.tracker import Confirmation, ConfirmationRecord, State
     from ._errors import (
         AccountError,
         APIKeyNotFound,
@@ -19,6 +21,7 @@ if typing.TYPE_CHECKING:
         InvalidSourceIPAddr,
         NotInTransaction,
         NotSentError,
+        NotSentReason,
         RejectedError,
         ResponseTimeout,
         RestAPINotEnabled,
@@ -42,13 +45,14 @@ if typing.TYPE_CHECKING:
         PaceRestored,
         RetryScheduled,
     )
-    from ._models import OutcomeRecord, StopCharge, StopOutcome
+    from ._models import NextStep, OutcomeRecord, StopCharge, StopOutcome
     from ._protocol.lists import Chargebox, Coordinates, RunningCharge
     from ._protocol.notifications import StartNotification, StopNotification
     from ._retry import RetryPolicy
     from ._stream import OutcomeStream
+    from ._telemetry.emitter import OnEvent
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "APIKeyNotFound",
@@ -63,8 +67,10 @@ __all__ = [
     "CallStarted",
     "Chargebox",
     "ChargeboxNotFound",
+    "Commands",
     "Confirmation",
     "ConfirmationRecord",
+    "ConfirmationStream",
     "ConnectionLost",
     "ConnectorNotValid",
     "Coordinates",
@@ -73,8 +79,11 @@ __all__ = [
     "IndeterminateError",
     "InternalServerError",
     "InvalidSourceIPAddr",
+    "NextStep",
     "NotInTransaction",
     "NotSentError",
+    "NotSentReason",
+    "OnEvent",
     "OutcomeRecord",
     "OutcomeStream",
     "PaceLowered",
@@ -87,9 +96,11 @@ __all__ = [
     "RunningCharge",
     "ServerError",
     "StartNotification",
+    "State",
     "StopCharge",
     "StopNotification",
     "StopOutcome",
+    "StopStream",
     "ThorClient",
     "ThorError",
     "TooManyRequests",
@@ -99,9 +110,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ConfirmationStream": "_calls",
+    "StopStream": "_calls",
     "ThorClient": "_client",
+    "Commands": "_config",
     "Confirmation": "_confirm.tracker",
     "ConfirmationRecord": "_confirm.tracker",
+    "State": "_confirm.tracker",
     "APIKeyNotFound": "_errors",
     "AccountError": "_errors",
     "BatchGaveUp": "_errors",
@@ -114,6 +129,7 @@ _MODULES = {
     "InvalidSourceIPAddr": "_errors",
     "NotInTransaction": "_errors",
     "NotSentError": "_errors",
+    "NotSentReason": "_errors",
     "RejectedError": "_errors",
     "ResponseTimeout": "_errors",
     "RestAPINotEnabled": "_errors",
@@ -134,6 +150,7 @@ _MODULES = {
     "PaceLowered": "_events",
     "PaceRestored": "_events",
     "RetryScheduled": "_events",
+    "NextStep": "_models",
     "OutcomeRecord": "_models",
     "StopCharge": "_models",
     "StopOutcome": "_models",
@@ -144,6 +161,7 @@ _MODULES = {
     "StopNotification": "_protocol.notifications",
     "RetryPolicy": "_retry",
     "OutcomeStream": "_stream",
+    "OnEvent": "_telemetry.emitter",
 }
 """Where each name is: imported when it is first used, because aiohttp takes long to import."""
 

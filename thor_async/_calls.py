@@ -136,7 +136,11 @@ def confirm_stream(
 
 
 def ensure_stream(
-    runtime: ClientRuntime, commands: Commands, *, within: float, give_up_after: float | None
+    runtime: ClientRuntime,
+    commands: Commands,
+    *,
+    within: float,
+    give_up_after: float | None = 60.0,
 ) -> ConfirmationStream:
     """Stops charges as their commands come, again until each is proven to have stopped."""
     operation = EnsureOperation(runtime.make_confirm_operation(runtime.make_stop_operation()))

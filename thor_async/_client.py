@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl as tls
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 import aiohttp
 import msgspec
@@ -197,10 +198,12 @@ class ThorClient:
     ) -> None:
         await self.aclose()
 
-    def __enter__(self) -> NoReturn:
-        raise TypeError("use `async with ThorClient() as thor`, not `with`")
+    if not TYPE_CHECKING:  # to a type checker, `with` is an error
 
-    def __exit__(self, *exc_info: object) -> None: ...
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use `async with ThorClient() as thor`, not `with`")
+
+        def __exit__(self, *exc_info: object) -> None: ...
 
     async def aclose(self) -> None:
         """Sends nothing more, lets what is in flight finish (at most `attempt_timeout`), closes.
@@ -285,7 +288,7 @@ class ThorClient:
         within: float | None = None,
         give_up_after: float | None = 60.0,
         pin: bool = False,
-    ) -> StopStream:
+    ) -> AbstractAsyncContextManager[StopStream, None]:
         """Stops charges as their commands come; use with `async with`, then `async for`.
 
         Pulls lazily, and nothing while outcomes are unread: it holds a few hundred commands in
@@ -325,7 +328,7 @@ class ThorClient:
         within: float = 60.0,
         give_up_after: float | None = 60.0,
         pin: bool = False,
-    ) -> ConfirmationStream:
+    ) -> AbstractAsyncContextManager[ConfirmationStream, None]:
         """`stop_and_confirm` for many; used as `stop_stream`, with a `Confirmation` for each.
 
         `within` is the time of each command, from its pull. A command that was not sent, or that
@@ -358,7 +361,7 @@ class ThorClient:
 
     def ensure_stopped_stream(
         self, commands: Commands, *, within: float = 300.0, give_up_after: float | None = 60.0
-    ) -> ConfirmationStream:
+    ) -> AbstractAsyncContextManager[ConfirmationStream, None]:
         """`ensure_stopped` for many; used as `stop_stream`, with a `Confirmation` for each.
 
         `within` is the time of each command, from its pull. All share one look at the list, and

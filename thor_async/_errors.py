@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from ._models import StopCharge
+
+NotSentReason = Literal[
+    "connect",
+    "dns",
+    "tls",
+    "proxy",
+    "timeout",
+    "closed",
+    "gave_up",
+    "expired",
+    "not_running",
+    "pin",
+]
+"""Why no request of a command reached Thor."""
 
 
 class Verdict(StrEnum):
@@ -22,10 +36,10 @@ class ThorError(Exception):
     """Thor did not relay a stop, or it is not known whether it did.
 
     `command` is the `StopCharge`; `attempts` counts the tries begun; `maybe_applied` says that Thor
-    may have relayed the stop in spite of this error. `status` (HTTP), `code` (Thor's word) and
-    `retry_after` (seconds, RFC 9110 10.2.3) are those of the answer, or None. Catching one of the
-    three direct subclasses catches exactly its `verdict`. It can be pickled; its text has no
-    secret.
+    may have relayed the stop in spite of this error. `status` (HTTP), `code` (Thor's word),
+    `retry_after` (seconds, RFC 9110 10.2.3) and `request_id` (for Thor's support) are those of the
+    answer, or None. Catching one of the three direct subclasses catches exactly its `verdict`. It
+    can be pickled; its text has no secret.
     """
 
     verdict: ClassVar[Verdict]
@@ -39,13 +53,14 @@ class ThorError(Exception):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message: str = message
         self.status = status
         self.code = code
         self.retry_after = retry_after
+        self.request_id: str | None = None
         self.command: StopCharge | None = None
         self.attempts = 0
-        self.maybe_applied = self.verdict is Verdict.INDETERMINATE
+        self.maybe_applied: bool = self.verdict is Verdict.INDETERMINATE
 
     @property
     def answered(self) -> bool:
@@ -133,12 +148,12 @@ class NotSentError(ThorError):
         self,
         message: str = "",
         *,
-        reason: str = "connect",
+        reason: NotSentReason = "connect",
         status: int | None = None,
         cause: ThorError | None = None,
     ) -> None:
         super().__init__(message, status=status)
-        self.reason = reason
+        self.reason: NotSentReason = reason
         self.cause = cause
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -97,9 +97,14 @@ class StopCharge(_Charge, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True):
-    """A `StopOutcome` as one flat row for a JSON line, without the id_tag."""
+    """A `StopOutcome` as one flat row for a JSON line, without the id_tag.
+
+    `at` is the time (UTC) at which the outcome was known, `status` that of the last HTTP answer,
+    and `request_id` its id. `dict(record)` works, so that a web framework can return a record.
+    """
 
     index: int
+    at: datetime
     chargebox: str
     connector: int
     transaction: int | None
@@ -107,19 +112,35 @@ class OutcomeRecord(msgspec.Struct, frozen=True):
     verdict: Verdict
     code: str | None
     status: int | None
+    request_id: str | None
     message: str | None
     attempts: int
     elapsed: float
     maybe_applied: bool
     next_step: NextStep
 
+    def keys(self) -> tuple[str, ...]:
+        """Returns the names of the fields."""
+        return self.__struct_fields__
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__struct_fields__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+
+def utc_now() -> datetime:
+    """Returns the wall clock's time."""
+    return datetime.now(UTC)
+
 
 class StopOutcome(msgspec.Struct, frozen=True):
     """What is known of one command.
 
     `index` is its position in the input, `error` is None when Thor relayed it, `attempts` counts
-    the tries begun, `elapsed` is the seconds since it was pulled. `relayed` means that Thor handed
-    it on to the chargebox, not that the charge has stopped.
+    the tries begun, `elapsed` is the seconds since it was pulled. `request_id` is the id of Thor's
+    answer, where it has one, and `at` the time (UTC) at which the outcome was known. `relayed`
+    means that Thor handed it on to the chargebox, not that the charge has stopped.
     """
 
     command: StopCharge
@@ -129,6 +150,8 @@ class StopOutcome(msgspec.Struct, frozen=True):
     attempts: int
     elapsed: float
     maybe_applied: bool
+    request_id: str | None = None
+    at: datetime = msgspec.field(default_factory=utc_now)
 
     @property
     def next_step(self) -> NextStep:
@@ -155,19 +178,31 @@ class StopOutcome(msgspec.Struct, frozen=True):
         command, error = self.command, self.error
         return OutcomeRecord(
             index=self.index,
+            at=self.at,
             chargebox=command.chargebox,
             connector=command.connector,
             transaction=command.transaction,
             ref=command.ref,
             verdict=self.verdict,
             code=error.code if error else None,
-            status=error.status if error else None,
+            status=error.status if error else 200,
+            request_id=self.request_id,
             message=error.message if error else None,
             attempts=self.attempts,
             elapsed=round(self.elapsed, 6),
             maybe_applied=self.maybe_applied,
             next_step=self.next_step,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns `record()` as plain builtins, for `json.dumps`: `at` is ISO text."""
+        return to_dict(self.record())
+
+
+def to_dict(record: OutcomeRecord) -> dict[str, Any]:
+    """Returns a record as plain builtins; a `ref` that JSON cannot hold raises TypeError."""
+    row: dict[str, Any] = msgspec.to_builtins(record)
+    return row
 
 
 def check_text(name: str, value: object, *, shown: bool) -> None:

@@ -19,6 +19,7 @@ from ._errors import (
     Verdict,
 )
 from ._models import MaskedText, StopCharge, StopOutcome
+from ._protocol.error_responses import parse_request_id
 from ._protocol.http_messages import Answer, Request
 from ._protocol.stop import build_stop_request, parse_stop_answer
 from ._retry import RetryBudget, RetryPolicy, may_pass, retry_loop
@@ -49,7 +50,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     """One request and its tries, until loop time `until`.
 
     `attempts` counts the tries begun, and `throttled` those of them that were sent again after a
-    429. `error` is that of the last one, None for a success.
+    429. `error` is that of the last one, None for a success, and `request_id` the id of its answer.
     `maybe_applied` says that one of them may have worked. No try begins past
     epoch second `expires`. With `raises`, a key function that fails before the first try raises.
     `subject` is the chargebox. `left` is the time that was left when the last try began, and `took`
@@ -76,6 +77,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
     throttled: int = 0
     error: ThorError | None = None
     maybe_applied: bool = False
+    request_id: str | None = None
 
     def __rich_repr__(self) -> list[tuple[str, int]]:
         """Shows nothing of what it holds: an id_tag is in the request and in `secrets`."""
@@ -113,7 +115,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
                     self.request, key, seconds, dispatcher.deadlines
                 )
                 if isinstance(answer, Answer):
-                    error = self.parse(answer, (key, *self.secrets), context.policy.now())
+                    error = self._parse(answer, key)
                 elif isinstance(answer, ResponseTimeout) and dispatcher.is_aborted:
                     error = IndeterminateError("cut off while it was in flight")
                 else:
@@ -126,6 +128,14 @@ class RetryingRequest(msgspec.Struct, eq=False):
         self.took = dispatcher.time() - begun
         dispatcher.release(error, probe, begun, self.subject)
         return self._record(error)
+
+    def _parse(self, answer: Answer, key: MaskedText) -> ThorError | None:
+        secrets = (key, *self.secrets)
+        error = self.parse(answer, secrets, self.context.policy.now())
+        self.request_id = parse_request_id(answer, secrets)
+        if error is not None:
+            error.request_id = self.request_id
+        return error
 
     async def _acquire(self) -> Permit | NotSentError:
         """Waits for a permit, or returns why no try may begin."""
@@ -364,4 +374,5 @@ def _outcome(request: RetryingRequest, reporter: CallReporter, started: float) -
         request.attempts,
         request.dispatcher.time() - started,
         request.maybe_applied,
+        request.request_id if error is None else error.request_id,
     )

@@ -7,9 +7,10 @@ import contextvars
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Generic, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
 
 from ._command_puller import CommandPuller
+from ._dispatch.breaker import PauseStatus
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import BatchGaveUp
 
@@ -76,6 +77,10 @@ class OutcomeStream(Generic[C, R]):
         self._puller.is_over = True
         self._dispatcher.stop("closed")
 
+    def _pause_status(self) -> PauseStatus | None:
+        """What is known of a pause while Thor seems down. For the command line."""
+        return self._dispatcher.pause_status
+
     async def __aenter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")
@@ -128,13 +133,15 @@ class OutcomeStream(Generic[C, R]):
         self._puller.ask()
         return outcome
 
-    def __enter__(self) -> NoReturn:
-        raise TypeError("use `async with`, not `with`")
+    if not TYPE_CHECKING:  # to a type checker, these are errors
 
-    def __exit__(self, *exc_info: object) -> None: ...
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use `async with`, not `with`")
 
-    def __await__(self) -> NoReturn:
-        raise TypeError("a stream is not awaited: use `async with ... as stream`")
+        def __exit__(self, *exc_info: object) -> None: ...
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("a stream is not awaited: use `async with ... as stream`")
 
     def _check_open(self) -> None:
         if not self._is_entered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,7 @@ from thor_async import (
     ThorError,
     TooManyRequests,
     UnexpectedResponse,
+    Verdict,
     WrongTransaction,
 )
 
@@ -138,7 +140,10 @@ async def test_a_200_is_relayed_whatever_it_says(
 ) -> None:
     thor.add_answer(200, body=body)
     outcome = await stop(command, rests)
-    assert outcome == StopOutcome(command, 0, outcome.verdict, None, 1, outcome.elapsed, False)
+    known = StopOutcome(
+        command, 0, Verdict.RELAYED, None, 1, outcome.elapsed, False, None, outcome.at
+    )
+    assert outcome == known
     assert (outcome.verdict, outcome.next_step) == ("relayed", "done")
     assert 0 <= outcome.elapsed < 30
 
@@ -538,3 +543,39 @@ async def test_single_calls_share_a_budget_and_each_batch_has_its_own(
         with pytest.raises(InternalServerError) as caught:
             await client.stop_charge(command)
         assert caught.value.attempts == 1
+
+
+@pytest.mark.parametrize("name", ["x-amzn-RequestId", "X-Request-ID", "X-Correlation-Id"])
+@pytest.mark.parametrize("status", [404, 429, 500, 302])
+async def test_an_error_has_the_id_of_its_answer(
+    status: int, name: str, thor: Thor, rests: Rests, command: StopCharge
+) -> None:
+    thor.add_answer(status, headers={name: f"id-7 {KEY} {TAG}\x1b[2J"})
+    error = await fail(command, rests, max_attempts=1)
+    assert error.request_id == "id-7 *** ***\\x1b[2J"
+    assert pickle.loads(pickle.dumps(error)).request_id == error.request_id
+
+
+async def test_an_outcome_has_the_id_of_its_last_answer(
+    thor: Thor, rests: Rests, command: StopCharge
+) -> None:
+    thor.add_answer(500, headers={"x-request-id": "id-1"})
+    thor.add_answer(200, headers={"x-request-id": "id-2"})
+    outcome = await stop(command, rests)
+    assert (outcome.request_id, outcome.record().request_id) == ("id-2", "id-2")
+    async with ThorClient(KEY, base_url=BASE, retry=rests.policy()) as client:
+        thor.add_answer(404, headers={"x-request-id": "id-3"})
+        [outcome] = await client.stop_many([command])
+        assert (outcome.request_id, outcome.record().request_id) == ("id-3", "id-3")
+        thor.add_answer(404)
+        [outcome] = await client.stop_many([command])
+        assert (outcome.request_id, outcome.record().request_id) == (None, None)
+
+
+async def test_a_retry_that_was_not_sent_keeps_the_id_of_the_answer_before(
+    thor: Thor, rests: Rests, command: StopCharge
+) -> None:
+    thor.add_answer(500, headers={"x-request-id": "id-1"})
+    thor.add_answers("refused")
+    error = await fail(command, rests)
+    assert (error.status, error.request_id) == (500, "id-1")

@@ -100,9 +100,9 @@ class Calls:
         self, client: ThorClient, commands: list[StopCharge], leave_after: int
     ) -> None:
         read: list[StopOutcome] = []
-        stream = client.stop_stream(self.note_pulls(commands), give_up_after=20.0)
+        batch = client.stop_stream(self.note_pulls(commands), give_up_after=20.0)
         try:
-            async with stream:
+            async with batch as stream:
                 async for outcome in stream:
                     read.append(outcome)
                     if len(read) == leave_after:

@@ -45,9 +45,9 @@ class Program:
 
     async def main(self, settings: dict[str, Any]) -> None:
         async with self.thor.client(max_in_flight=4, **settings) as client:
-            stream = client.stop_stream(self.commands())
+            batch = client.stop_stream(self.commands())
             try:
-                async with stream:
+                async with batch as stream:
                     async for outcome in stream:
                         self.outcomes.append(outcome)
             finally:

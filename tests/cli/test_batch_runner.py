@@ -21,6 +21,7 @@ from thor_async.cli.batch_runner import BatchOptions, BatchRunner
 from thor_async.cli.input.command_file import CommandFile, read_command_file
 from thor_async.cli.output.resume import ResumeState
 from thor_async.cli.output.sink import StandardOutput
+from thor_async.cli.spread import Spread
 from thor_async.cli.stop_results import StopOptions
 from thor_async.emulator import Behaviour, Lists, ThorEmulator
 
@@ -52,12 +53,29 @@ def gaps(times: list[float]) -> list[float]:
 
 
 def test_over_spreads_the_stops_evenly() -> None:
-    assert gaps(play(5, BatchOptions(over=600.0))) == [120.0] * 4
+    assert gaps(play(5, BatchOptions(spread=Spread(600.0)))) == [120.0] * 4
 
 
 def test_over_is_for_the_canary_and_the_rest_together() -> None:
-    assert gaps(play(6, BatchOptions(over=600.0, canary=3)))[:2] == [100.0] * 2
-    assert gaps(play(6, BatchOptions(over=600.0, canary=3)))[3:] == [100.0] * 2
+    assert gaps(play(6, BatchOptions(spread=Spread(600.0), canary=3)))[:2] == [100.0] * 2
+    assert gaps(play(6, BatchOptions(spread=Spread(600.0), canary=3)))[3:] == [100.0] * 2
+
+
+def test_a_random_spread_keeps_the_order_and_has_no_step() -> None:
+    dice = iter([500.0, 20.0, 300.0, 20.5, 100.0])
+    spread = Spread(600.0, is_random=True, uniform=lambda low, high: next(dice))
+    assert gaps(play(5, BatchOptions(spread=spread))) == [0.5, 79.5, 200.0, 200.0]
+
+
+def test_a_random_spread_is_over_the_whole_time() -> None:
+    bounds: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return low
+
+    assert list(Spread(600.0, is_random=True, uniform=uniform).plan(2, 6)) == [0.0, 0.0]
+    assert bounds == [(0.0, 200.0)] * 2
 
 
 def test_without_over_nothing_waits() -> None:
@@ -140,7 +158,8 @@ def test_a_canary_that_does_not_stop_ends_the_batch(
         thor.emulator.lists = Lists(empty=1.0)
     result = run("stop-many", path, "--canary", 4, "--wait", 1.5)
     assert (result.status, thor.requests, len(result.records)) == (1, 4, 4)
-    last = result.err.splitlines()[-1]
+    *_, last, go_on = result.err.splitlines()
+    assert go_on.endswith(" --resume --wait 1.5 --canary 4")
     seen = 3 if problem == "refuses" else 0
     assert last == (
         f"thor-async: only {seen} of the first 4 charges were seen to stop: "

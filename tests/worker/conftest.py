@@ -33,32 +33,46 @@ NUMBERS = itertools.count(1)
 class Server:
     """A nats-server with JetStream on loopback. It keeps its port when it is started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
         self.port = -1
+        self.config = folder / "config"
+        self.config.write_text(config)
 
     def start(self) -> None:
         for file in self.folder.glob("*.ports"):
             file.unlink()
         server = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or "nats-server"
-        where = ["-sd", str(self.folder), "--ports_file_dir", str(self.folder)]
+        where = [
+            "-c",
+            str(self.config),
+            "-sd",
+            str(self.folder),
+            "--ports_file_dir",
+            str(self.folder),
+        ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [server, "-js", "-a", "127.0.0.1", "-p", str(self.port), *where],
                 stdout=log,
                 stderr=log,
             )
-        self.url = find_port(self.folder)
+        self.url = find_port(self.folder, self.process)
         self.port = int(self.url.rsplit(":", 1)[1])
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
 
+    def remove_store(self) -> None:
+        """Removes all streams of a server that was stopped."""
+        shutil.rmtree(self.folder / "jetstream")
+
 
 @contextlib.contextmanager
-def run_server(folder: Path) -> Iterator[Server]:
-    server = Server(folder)
+def run_server(folder: Path, config: str = "") -> Iterator[Server]:
+    """Runs a server with the settings of the file `config`."""
+    server = Server(folder, config)
     server.start()
     try:
         yield server
@@ -73,9 +87,10 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
-def find_port(folder: Path) -> str:
+def find_port(folder: Path, process: subprocess.Popen[bytes]) -> str:
     until = time.monotonic() + 60
     while time.monotonic() < until:
+        assert process.poll() is None, (folder / "log").read_text()[-500:]
         for file in folder.glob("*.ports"):
             with contextlib.suppress(msgspec.DecodeError):
                 return str(msgspec.json.decode(file.read_bytes())["nats"][0])
@@ -87,10 +102,14 @@ class Place:
     """The stream of one test, and its messages."""
 
     def __init__(self, url: str, jetstream: JetStreamContext) -> None:
-        self.number = next(NUMBERS)
         self.url = url
         self.jetstream = jetstream
-        self.names = {
+        self.use_number(next(NUMBERS))
+
+    def use_number(self, number: int) -> None:
+        """Uses the stream of this number, which another connection may have created."""
+        self.number = number
+        self.names: dict[str, Any] = {
             "stream": f"THOR{self.number}",
             "subject": f"t{self.number}.stop",
             "dead_letter": f"t{self.number}.stop.dead",
@@ -170,9 +189,10 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Place]:
+async def connect(url: str, **login: Any) -> AsyncIterator[Place]:
     client = await nats.connect(
         url,
+        **login,
         connect_timeout=60,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
@@ -216,7 +236,12 @@ async def serving(
     )
     quick = RetryPolicy(max_attempts=3, initial_delay=0.01, retry_throttled=retry_throttled)
     thor = ThorClient(
-        key, base_url=emulator.base_url, retry=quick, attempt_timeout=5.0, max_rate=max_rate
+        key,
+        base_url=emulator.base_url,
+        retry=quick,
+        attempt_timeout=5.0,
+        max_rate=max_rate,
+        max_in_flight=settings.get("max_in_flight", 32),
     )
     worker = add_worker(broker, thor, **place.names | settings)
     async with worker.lifespan():

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -55,20 +57,22 @@ class Workers:
     """Processes of `thor-async worker` on one stream."""
 
     def __init__(self, place: Place, emulator: ThorEmulator, folder: Path) -> None:
-        options = {"base-url": emulator.base_url, "nats": place.url}
+        options = {"base-url": emulator.base_url}
+        self.nats = f"--nats={place.url}"
         names = {name.replace("_", "-"): value for name, value in place.names.items()}
         self.options = [f"--{name}={value}" for name, value in (options | names).items()]
         self.folder = folder
         self.all: list[Worker] = []
 
-    async def start(self, *options: str, until: str = "serving") -> Worker:
+    async def start(self, *options: str, until: str = "serving", **environment: str) -> Worker:
         """Returns once its log has these words."""
+        nats = [] if "--nats" in options or "NATS_URL" in environment else [self.nats]
         log = self.folder / f"{len(self.all)}.log"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *[sys.executable, "-m", "thor_async", "worker", *self.options, *options],
+                *[sys.executable, "-m", "thor_async", "worker", *nats, *self.options, *options],
                 stderr=file,
-                env=os.environ | {"THOR_API_KEY": KEY, "THOR_LOG": "info"},
+                env=os.environ | {"THOR_API_KEY": KEY, **environment},
             )
         worker = Worker(process, log)
         self.all.append(worker)
@@ -146,6 +150,37 @@ async def test_sigterm_has_an_end(place: Place, emulator: ThorEmulator, workers:
 async def test_a_worker_without_nats_ends_when_it_is_told_to(workers: Workers) -> None:
     worker = await workers.start("--nats", "nats://127.0.0.1:1", until="NATS: ")
     assert "serving" not in await worker.end()
+
+
+async def test_the_health_pages_are_there_before_nats(workers: Workers) -> None:
+    options = ("--nats", "nats://127.0.0.1:1", "--health-port", "0", "--health-host", "127.0.0.2")
+    worker = await workers.start(*options, until="health pages on")
+    address = re.search(r"health pages on (http://127\.0\.0\.2:[0-9]+)", worker.log.read_text())
+    assert address is not None
+    statuses = []
+    async with aiohttp.ClientSession() as session:
+        for page in ("healthz", "readyz", "metrics"):
+            async with session.get(f"{address[1]}/{page}") as response:
+                statuses.append(response.status)
+    assert statuses == [200, 503, 200]
+    await worker.end()
+
+
+async def test_the_log_can_be_json(place: Place, emulator: ThorEmulator, workers: Workers) -> None:
+    worker = await workers.start("--log-format", "json")
+    await place.send(StopCharge("unknown", 1, TAG, ref="r7"))
+    await worker.logs("is a dead letter")
+    lines = [msgspec.json.decode(line) for line in (await worker.end()).splitlines()]
+    names, address = place.names, place.url.rpartition("/")[2]
+    start = (
+        f"takes {names['subject']} of stream {names['stream']} by consumer {place.durable}, at "
+        f"most 32 in flight, from NATS at {address}"
+    )
+    assert start in [line["message"] for line in lines]
+    (letter,) = [line for line in lines if "is a dead letter" in line["message"]]
+    about = ("chargebox", "verdict", "code", "ref", "sequence", "maybe_applied")
+    expected = ["unknown", "rejected", "ChargeboxNotFound", "r7", 1, False]
+    assert [letter[name] for name in about] == expected
 
 
 async def test_faults_and_kills_lose_nothing(

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.conftest import TAG
+from tests.worker.test_deliveries import SETUP
 from tests.worker.test_deliveries import message as make_message
 from tests.worker.test_settlement import BARE, PINNED, outcome
 from thor_async import (
@@ -22,6 +23,7 @@ from thor_async import (
     StopOutcome,
     _calls,
 )
+from thor_async.worker.deliveries import DeliveryTracker
 from thor_async.worker.handler import MessageHandler
 
 UNKNOWN_LIST = NotSentError("not known", reason="pin", cause=ConnectionLost("lost"))
@@ -35,16 +37,17 @@ class Fixture:
         self.thor: Any = mock.Mock(aclose=mock.AsyncMock())
         self.publisher: Any = mock.Mock(unstored=0)
         self.publisher.store, self.publisher.end = mock.AsyncMock(), mock.AsyncMock()
+        self.publisher.is_gone = mock.AsyncMock(return_value=False)
         settings = {"max_age": 1e9, "fresh_for": 1e9, "confirm": None} | settings
         self.handler = MessageHandler(self.thor, self.publisher, **settings)
 
     async def handle(self, count: int = 1, command: StopCharge = BARE) -> str | None:
         """Returns the action of the settlement with which the message ended."""
         message = make_message(count=count)
-        message.body = msgspec.json.encode(command)
+        message.data = msgspec.json.encode(command)
         self.publisher.end.reset_mock()
         with mock.patch.multiple(_calls, stop=self.calls, confirm=self.calls):
-            await self.handler.handle(message)
+            await self.handler.handle(message, SETUP)
         return self.publisher.end.call_args.args[1].action if self.publisher.end.called else None
 
     @property
@@ -72,7 +75,7 @@ async def test_a_message_in_hand_is_not_handled_twice() -> None:
     first = asyncio.create_task(fixture.handle(command=PINNED))
     await asyncio.sleep(0)
     again = make_message(count=2)
-    await fixture.handler.handle(again)
+    await fixture.handler.handle(again, SETUP)
     may_store.set()
     assert await first == "ack"
     assert fixture.commands == [PINNED]
@@ -83,9 +86,10 @@ async def test_a_message_whose_result_is_stored_only_ends() -> None:
     fixture = Fixture(outcome(None, PINNED))
     await fixture.handle(command=PINNED)
     again = make_message(count=2)
-    await fixture.handler.handle(again)
+    await fixture.handler.handle(again, SETUP)
     assert fixture.commands == [PINNED]
-    assert again.ack.await_count == 1
+    delivery, settlement = fixture.publisher.end.call_args.args
+    assert (delivery.message, settlement.action) == (again, "ack")
 
 
 @pytest.mark.parametrize("command", [PINNED, BARE])
@@ -108,7 +112,7 @@ async def test_a_repeat_and_an_old_command_are_bound_to_the_time_of_the_message(
 ) -> None:
     fixture = Fixture(outcome(None, BARE), fresh_for=fresh_for)
     await fixture.handle(count)
-    created = make_message().raw_message.metadata.timestamp
+    created = make_message().metadata.timestamp
     assert fixture.commands == [msgspec.structs.replace(BARE, as_of=created)]
 
 
@@ -156,12 +160,59 @@ async def test_a_watched_stop_that_is_cut_is_not_returned(is_cut: bool, action: 
 
 
 async def test_a_failure_leaves_the_message(caplog: pytest.LogCaptureFixture) -> None:
-    fixture = Fixture(ValueError(TAG))
+    fixture = Fixture(outcome(None, BARE))
+    fixture.publisher.store.side_effect = ValueError(TAG)
     assert await fixture.handle() is None
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage() == "message 7 is left to be delivered again: ValueError"
     assert not fixture.handler.deliveries.in_hand
+
+
+async def test_an_api_key_function_that_raises_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    fixture = Fixture(ValueError(TAG), outcome(None, BARE))
+    assert await fixture.handle() == "retry"
+    assert fixture.publisher.end.call_args.args[1].delay > 0
+    assert fixture.handler.is_paused
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("paused, a stop cannot be sent: the api_key function")
+    assert TAG not in record.getMessage()
+    with mock.patch.object(
+        fixture.handler._breaker, "acquire_probe", mock.AsyncMock(return_value=1)
+    ):
+        assert await fixture.handle(2) == "ack"
+    assert not fixture.handler.is_paused
+
+
+async def test_a_cancelled_probe_is_passed_on() -> None:
+    fixture = Fixture(asyncio.CancelledError())  # type: ignore[arg-type]
+    release = mock.patch.object(fixture.handler._breaker, "release_probe")
+    with release as released, pytest.raises(asyncio.CancelledError):
+        await fixture.handle()
+    assert released.called
+
+
+@pytest.mark.parametrize(("schema", "action"), [(None, "ack"), ("1", "ack"), ("2", "dead_letter")])
+async def test_the_schema_is_read_from_the_header(schema: str | None, action: str) -> None:
+    fixture = Fixture(outcome(None, BARE))
+    message = make_message()
+    message.data = msgspec.json.encode(BARE)
+    message.headers = None if schema is None else {"Thor-Schema": schema}
+    with mock.patch.multiple(_calls, stop=fixture.calls):
+        await fixture.handler.handle(message, SETUP)
+    assert fixture.publisher.end.call_args.args[1].action == action
+
+
+async def test_a_message_whose_stream_is_gone_cannot_be_delivered_again() -> None:
+    fixture = Fixture(outcome(NotSentError("no", reason="connect")), outcome(ConnectionLost("no")))
+    fixture.publisher.is_gone.return_value = True
+    for maybe_applied in (False, True):
+        assert await fixture.handle(command=PINNED) == "dead_letter"
+        settlement = fixture.publisher.store.call_args.args[1]
+        assert settlement.reason == "its stream was deleted: no"
+        assert settlement.maybe_applied is maybe_applied
+        fixture.handler.deliveries = DeliveryTracker()
 
 
 async def test_a_result_that_cannot_be_stored_pauses() -> None:

@@ -15,7 +15,7 @@ import nats
 import pytest
 
 from tests.conftest import KEY, TAG, wait_until
-from tests.test_readme import README, code, perform
+from tests.documents import DOCUMENTS, code, perform
 from tests.worker.test_settlement import outcome
 from thor_async import NotSentError, StopCharge, ThorClient
 from thor_async.emulator import ThorEmulator
@@ -82,7 +82,9 @@ async def test_the_example_of_a_queue(emulator: ThorEmulator) -> None:
 
 
 def test_the_readme_has_the_figures_of_the_decisions() -> None:
-    assert "at most 30 times, and about 15 times within" in " ".join(README.split())
+    assert "at most 30 times, and about 15 times within" in " ".join(
+        DOCUMENTS["thor_async/worker/README.md"].split()
+    )
     assert MAX_DELIVERIES == 30
     again = outcome(NotSentError("no"))
     delays = [decide(again, n, random=lambda *ends: sum(ends) / 2).delay for n in range(1, 30)]

@@ -11,24 +11,32 @@ from unittest import mock
 import msgspec
 import nats.errors
 import pytest
-from nats.js.api import RetentionPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, RetentionPolicy, StreamConfig
 
 from tests.conftest import TAG, wait_until
 from tests.worker.conftest import Place, serving
-from tests.worker.test_deliveries import message
+from tests.worker.test_deliveries import NOW, make_delivery
 from tests.worker.test_repeats import reasons, start_charge
 from thor_async import StopCharge
 from thor_async.emulator import ThorEmulator
 from thor_async.worker import Settlement, results
-from thor_async.worker.deliveries import Delivery
+from thor_async.worker.deliveries import Delivery, make_result_id
 from thor_async.worker.publisher import SettlementPublisher
-from thor_async.worker.results import StoredResults, make_result_id
-from thor_async.worker.streams import Subjects, ensure_streams
+from thor_async.worker.results import StoredResults
+from thor_async.worker.streams import StreamSetup, Subjects, ensure_streams
 
 pytestmark = pytest.mark.broker
 
 ACK_WAIT, WINDOW = 1.0, 0.2
 BAD = b"no command"
+
+
+def make_setup(duplicate_window: float) -> StreamSetup:
+    config = StreamConfig(duplicate_window=duplicate_window)
+    return StreamSetup(config, ConsumerConfig(ack_wait=ACK_WAIT), NOW)
+
+
+OUTSIDE = make_setup(WINDOW)
 
 
 async def serve_and_die_before_the_ack(place: Place, emulator: ThorEmulator, count: int) -> None:
@@ -101,7 +109,7 @@ async def test_a_consumer_that_is_created_again_brings_no_second_result(
 
 
 def repeat(sequence: int) -> Delivery:
-    return Delivery(message(sequence, count=2))
+    return make_delivery(sequence, count=2, setup=OUTSIDE)
 
 
 class Stream:
@@ -112,14 +120,14 @@ class Stream:
         self.subjects = Subjects(*place.names.values())
         jetstream = mock.Mock(wraps=place.jetstream)
         self.jetstream = jetstream
-        self.results = StoredResults(jetstream, self.subjects, WINDOW)
+        self.results = StoredResults(jetstream, self.subjects)
 
     async def make(self) -> None:
         await self.place.make(ACK_WAIT, duplicate_window=WINDOW)
 
-    async def store(self, kind: str, *sequences: int) -> None:
+    async def store(self, kind: str, *sequences: int, created: datetime | None = None) -> None:
         for sequence in sequences:
-            headers = {"Nats-Msg-Id": make_result_id(sequence)}
+            headers = {"Nats-Msg-Id": make_result_id(sequence, created or datetime.now(UTC))}
             await self.place.jetstream.publish(self.place.names[kind], headers=headers)
 
     async def settled(self, *sequences: int) -> list[bool]:
@@ -138,17 +146,17 @@ async def test_a_work_queue_is_not_looked_through(place: Place) -> None:
         subjects.stream, subjects=subjects.all, retention=RetentionPolicy.WORK_QUEUE
     )
     await place.jetstream.add_stream(config)
-    times = await ensure_streams(place.jetstream, subjects)
-    assert times.duplicate_window == math.inf
-    stored = StoredResults(place.jetstream, subjects, times.duplicate_window)
-    assert not await stored.have(repeat(1))
+    setup = await ensure_streams(place.jetstream, subjects)
+    assert setup.duplicate_window == math.inf
+    stored = StoredResults(place.jetstream, subjects)
+    assert not await stored.have(make_delivery(count=2, setup=setup))
     assert await place.jetstream.consumer_info(subjects.stream, durable)
 
 
 async def test_the_duplicate_window_is_that_of_the_stream(stream: Stream) -> None:
     await stream.make()
-    times = await ensure_streams(stream.place.jetstream, stream.subjects)
-    assert times == (ACK_WAIT, WINDOW)
+    setup = await ensure_streams(stream.place.jetstream, stream.subjects)
+    assert (setup.ack_wait, setup.duplicate_window) == (ACK_WAIT, WINDOW)
 
 
 async def test_results_of_both_kinds_are_found(stream: Stream) -> None:
@@ -189,6 +197,15 @@ async def test_a_stream_that_is_created_again_has_no_results_of_the_one_before_i
         await stream.store("outcomes", 1)
         assert await stream.settled(1) == [True]
         await stream.place.jetstream.delete_stream(stream.subjects.stream)
+
+
+async def test_a_result_of_a_message_in_the_stream_before_it_is_no_result(stream: Stream) -> None:
+    """A command that was in hand when the stream was deleted has its outcome in the new one."""
+    await stream.make()
+    await stream.place.send(BAD, BAD)
+    await stream.store("outcomes", 1, created=datetime.now(UTC) - timedelta(hours=1))
+    await stream.store("outcomes", 2)
+    assert await stream.settled(1, 2) == [False, True]
 
 
 async def test_many_questions_share_a_look(stream: Stream) -> None:
@@ -237,12 +254,12 @@ async def test_within_the_duplicate_window_nothing_is_looked_for(
     age: float, count: int, is_looked_for: bool, stream: Stream
 ) -> None:
     await stream.make()
-    stored = StoredResults(stream.jetstream, stream.subjects, 120.0)
+    stored = StoredResults(stream.jetstream, stream.subjects)
     created = datetime.now(UTC) - timedelta(seconds=age)
     info = await stream.place.jetstream.consumer_info(stream.subjects.stream, stream.place.durable)
     info.created = created
     stream.jetstream.consumer_info = mock.AsyncMock(return_value=info)
-    assert not await stored.have(Delivery(message(1, count, created)))
+    assert not await stored.have(make_delivery(1, count, created, make_setup(120.0)))
     assert stream.jetstream.stream_info.called is is_looked_for
     assert stream.jetstream.consumer_info.called is (count == 1)
 
@@ -250,8 +267,9 @@ async def test_within_the_duplicate_window_nothing_is_looked_for(
 @pytest.mark.parametrize("has_consumer", [True, False])
 async def test_a_first_delivery_needs_no_look(stream: Stream, has_consumer: bool) -> None:
     await stream.make()
-    first = Delivery(message(1, created=datetime.now(UTC) + timedelta(hours=1)))
-    first_of_all = StoredResults(stream.jetstream, stream.subjects, -1e5)
+    created = datetime.now(UTC) + timedelta(hours=1)
+    first = make_delivery(1, created=created, setup=make_setup(-1e5))
+    first_of_all = StoredResults(stream.jetstream, stream.subjects)
     if not has_consumer:
         await stream.place.jetstream.delete_consumer(stream.subjects.stream, stream.place.durable)
     assert not await first_of_all.have(first)
@@ -287,7 +305,7 @@ async def test_a_look_that_fails_is_made_again(stream: Stream, caplog: Any) -> N
     await stream.store("outcomes", 1)
     client = mock.Mock(max_payload=2**20)
     client.jetstream.return_value = stream.jetstream
-    publisher = SettlementPublisher(client, stream.subjects, WINDOW)
+    publisher = SettlementPublisher(client, stream.subjects, mock.AsyncMock(return_value=OUTSIDE))
     stream.jetstream.stream_info = mock.AsyncMock(
         side_effect=[
             nats.errors.TimeoutError(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from nats.js.api import StreamConfig
 from tests.conftest import KEY, TAG, wait_until
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
-from thor_async.emulator import RateLimits, ThorEmulator
+from thor_async.emulator import Behaviour, RateLimits, ThorEmulator
 from thor_async.worker import service
 
 pytestmark = pytest.mark.broker
@@ -109,7 +110,7 @@ async def test_a_refused_account_pauses_and_loses_nothing(
 ) -> None:
     commands = fleet(emulator, 40)
     keys = ["rotated-away"]
-    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8):
+    async with serving(place, emulator, key=lambda: keys[-1], max_in_flight=8) as worker:
         await place.send(*commands)
         await wait_until(lambda: len(emulator.ledger.requests) >= 3)
         assert len(emulator.ledger.requests) <= 9  # those in flight, and one probe
@@ -117,9 +118,58 @@ async def test_a_refused_account_pauses_and_loses_nothing(
         await place.emptied()
         assert await place.dead() == []
         assert len(await place.outcomes()) == 40
+        assert worker._handler.results["relayed", None] == 40
+        assert worker._handler.results["rejected", "APIKeyNotFound"] > 0
+        assert worker._handler.redeliveries > 0
+        assert worker.pending == 0
     assert emulator.charges == {}
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert [text for text in errors if "Thor refuses the account: Thor answered 403" in text]
+
+
+async def test_a_key_function_that_raises_pauses_and_loses_nothing(
+    place: Place, emulator: ThorEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    commands = fleet(emulator, 40)
+    calls: list[bool] = []
+
+    def find_key() -> str:
+        calls.append(is_broken)
+        if is_broken:
+            raise OSError(TAG)
+        return KEY
+
+    is_broken = True
+    async with serving(place, emulator, key=find_key, max_in_flight=8) as worker:
+        await place.send(*commands)
+        await wait_until(lambda: len(calls) >= 3)
+        assert worker.state == "paused"
+        assert len(calls) <= 9  # those in flight, and a probe
+        is_broken = False
+        await place.emptied()
+        assert await place.dead() == []
+        assert len(await place.outcomes()) == 40
+    assert emulator.charges == {}
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert errors
+    assert not any(TAG in text for text in errors)
+
+
+@pytest.mark.parametrize("name", ["Status", "status", "Description", "content-type", "reply_to"])
+async def test_a_header_of_the_producer_poisons_nothing(
+    name: str, place: Place, emulator: ThorEmulator
+) -> None:
+    """nats-py takes every message with a header `Status` for a word of the server."""
+    (command,) = fleet(emulator, 1)
+    subject, stream = place.names["subject"], place.names["stream"]
+    async with serving(place, emulator):
+        for value in ("new", "404", "100", "503", "\u20ac", "x" * 2000):
+            with contextlib.suppress(UnicodeEncodeError):
+                body = msgspec.json.encode(command)
+                await place.jetstream.publish(subject, body, stream=stream, headers={name: value})
+        await place.emptied(20)
+    assert len(await place.outcomes()) >= 5
+    assert await place.dead() == []
 
 
 async def test_no_command_is_lost_in_an_outage_of_thor(
@@ -147,6 +197,24 @@ async def test_a_stop_is_confirmed(place: Place, emulator: ThorEmulator) -> None
         (letter,) = await place.dead()
     assert (row["state"], row["next_step"], row["deliveries"]) == ("stopped", "done", 1)
     assert (letter.headers or {})["Thor-Reason"].endswith(": ChargeboxNotFound")
+
+
+async def test_what_is_only_watched_leaves_its_place(
+    place: Place, emulator: ThorEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_WATCHED_AT_ONCE", 6)
+    emulator.behaviours[None] = Behaviour(delay=(600.0, 600.0))
+    emulator.faults = msgspec.structs.replace(emulator.faults, latency=(0.02, 0.02))
+    commands = fleet(emulator, 20)
+    async with serving(place, emulator, confirm=60.0, max_in_flight=2, drain=1.0) as worker:
+        await place.send(*commands)
+        await wait_until(lambda: len(emulator.ledger.requests) == 12)
+        await asyncio.sleep(0.5)
+        assert worker.in_hand == 12  # as many as may be watched
+    times = [request.at for request in emulator.ledger.requests]
+    assert len(times) == 12
+    # Two at the same time.
+    assert all(later - earlier > 0.01 for earlier, later in zip(times, times[2:], strict=False))
 
 
 async def test_an_existing_stream_and_consumer_are_not_changed(
@@ -189,9 +257,9 @@ async def test_the_state_is_in_the_health_file(
 ) -> None:
     file = tmp_path / "health"
     async with serving(place, emulator, health_file=file):
-        await wait_until(file.exists)
-    health = {"state": "running", "in_hand": 0, "pace": None, "throttled": 0}
-    assert msgspec.json.decode(file.read_bytes()) == health
+        await wait_until(lambda: file.exists() and health(file)["state"] == "running")
+        found = health(file)
+    assert found == {"state": "running", "in_hand": 0, "pace": None, "throttled": 0}
     async with serving(place, emulator, health_file=tmp_path / "no" / "health"):
         await place.send(b"")
         await place.emptied()

@@ -51,6 +51,58 @@ def highest(low: float, high: float) -> float:
     return high
 
 
+NEWER = b'{"chargebox": "A", "connector": 1, "id_tag": "T", "transaction": 52, "site": {"a": [1]}}'
+
+
+def test_an_unknown_field_is_a_dead_letter_unless_it_is_tolerated() -> None:
+    refused = read_command(NEWER)
+    assert isinstance(refused, Settlement)
+    assert refused.action == "dead_letter"
+    assert "unknown field" in (refused.reason or "")
+    assert read_command(NEWER, tolerant=True) == StopCharge("A", 1, "T", 52)
+    full = StopCharge("A", 1, "T", ref={"n": 1}, not_after=NOW, as_of=NOW)
+    assert read_command(msgspec.json.encode(full), tolerant=True) == full
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b'{"chargebox": "\xff"}',
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"ref": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b'{"chargebox": "A", "connector": 0, "id_tag": "' + TAG.encode() + b'"}',
+        b"x" * 2**20,
+        b"NaN",
+    ],
+)
+def test_a_body_of_any_kind_is_a_dead_letter(body: bytes, tolerant: bool) -> None:
+    settlement = read_command(body, tolerant=tolerant)
+    assert isinstance(settlement, Settlement)
+    assert settlement.action == "dead_letter"
+    assert len(settlement.reason or "") < 300
+    assert TAG not in (settlement.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("schema", "is_known"),
+    [(None, True), ("1", True), (" 1 ", True), ("2", False), ("\x00", False)],
+)
+def test_another_schema_is_a_dead_letter(schema: str | None, is_known: bool) -> None:
+    found = read_command(msgspec.json.encode(PINNED), schema)
+    if is_known:
+        assert found == PINNED
+    else:
+        assert isinstance(found, Settlement)
+        assert found.action == "dead_letter"
+        assert "this worker knows 1 only: update it, then send it again" in (found.reason or "")
+        assert "\x00" not in (found.reason or "")
+
+
 @pytest.mark.parametrize("command", [PINNED, BARE])
 @pytest.mark.parametrize("maybe", [False, True])
 @pytest.mark.parametrize("error", [None, NotInTransaction("over")])

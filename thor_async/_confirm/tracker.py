@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
 from .._errors import NotInTransaction, Verdict, WrongTransaction
-from .._models import NextStep, OutcomeRecord, StopCharge, StopOutcome
+from .._models import NextStep, OutcomeRecord, StopCharge, StopOutcome, to_dict, utc_now
 from .._protocol.notifications import StopNotification
 from .snapshot import ListedCharge, Snapshot
 
@@ -36,11 +37,17 @@ _MAY_LAG = "absent from running lists, which may be behind by seconds"
 
 
 class ConfirmationRecord(OutcomeRecord, frozen=True, kw_only=True):
-    """A `Confirmation` as one flat row, ready for a JSON line; without the id_tag."""
+    """A `Confirmation` as one flat row, ready for a JSON line; without the id_tag.
 
+    `at` is the time (UTC) at which the state was known, `answered_at` that of the last stop's
+    outcome.
+    """
+
+    answered_at: datetime
     state: State
     evidence: str
     stops_sent: int
+    energy: float | None
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -48,13 +55,16 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     `state` is `stopped` (proven), `refused` by the chargebox, `still_running` in the last list, or
     `unconfirmed`. `evidence` is a sentence that says why; `outcome` is the outcome of the last
-    stop. `stops_sent` counts the stops that were made of it.
+    stop. `stops_sent` counts the stops that were made of it, `at` is the time (UTC) at which the
+    state was known. `energy` is what the last list that showed the charge told, in Wh, or None.
     """
 
     state: State
     evidence: str
     outcome: StopOutcome
     stops_sent: int = 1
+    at: datetime = msgspec.field(default_factory=utc_now)
+    energy: float | None = None
 
     @property
     def next_step(self) -> NextStep:
@@ -71,10 +81,19 @@ class Confirmation(msgspec.Struct, frozen=True):
 
     def record(self) -> ConfirmationRecord:
         """Returns this confirmation as one flat row that msgspec can encode."""
-        row = msgspec.structs.asdict(self.outcome.record()) | {"next_step": self.next_step}
+        row = dict(self.outcome.record()) | {"next_step": self.next_step, "at": self.at}
         return ConfirmationRecord(
-            **row, state=self.state, evidence=self.evidence, stops_sent=self.stops_sent
+            **row,
+            answered_at=self.outcome.at,
+            state=self.state,
+            evidence=self.evidence,
+            stops_sent=self.stops_sent,
+            energy=self.energy,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns `record()` as plain builtins, for `json.dumps`: times are ISO text."""
+        return to_dict(self.record())
 
 
 def is_worth_watching(outcome: StopOutcome) -> bool:
@@ -113,6 +132,7 @@ class ChargeTracker:
         self._absent = self._replaced = 0
         self._shown: bool | None = None
         self._last_shown = False
+        self._energies: dict[int, float] = {}
         self._ended: set[int] = set()
         self._was_refused = False
 
@@ -208,7 +228,8 @@ class ChargeTracker:
             state, evidence = "refused", REFUSAL
         elif state is None:
             state, evidence = "unconfirmed", self._why_unconfirmed()
-        return Confirmation(state, evidence, outcome, stops_sent)
+        energy = None if self._transaction is None else self._energies.get(self._transaction)
+        return Confirmation(state, evidence, outcome, stops_sent, energy=energy)
 
     def _take_from_list(self, there: Sequence[ListedCharge]) -> None:
         """Takes the charge of a list for the one that is meant, if it can be no other."""
@@ -223,6 +244,8 @@ class ChargeTracker:
 
     def _note_begin(self, mine: ListedCharge, snapshot: Snapshot) -> None:
         self._was_seen = True
+        if mine.transaction is not None and mine.energy is not None:
+            self._energies[mine.transaction] = mine.energy
         self._began_by = min(self._began_by, snapshot.begun)
         if mine.started is not None:
             began = snapshot.begun - (snapshot.wall_time - mine.started)

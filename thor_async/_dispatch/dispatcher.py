@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from .._errors import NotSentError, ThorError, TooManyRequests
+from .._errors import NotSentError, NotSentReason, ThorError, TooManyRequests
 from .._events import (
     BatchAbandoned,
     BatchPaused,
@@ -17,7 +17,7 @@ from .._events import (
     describe_failure,
 )
 from .._transport.deadlines import Deadlines
-from .breaker import CircuitBreaker
+from .breaker import CircuitBreaker, PauseStatus
 from .limiter import PriorityLimiter
 from .pace import Pace
 
@@ -61,11 +61,11 @@ class Dispatcher:
         emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._limiter = limiter
-        self.pace = Pace() if pace is None else pace
+        self.pace: Pace = Pace() if pace is None else pace
         self._emit = emit
         self.is_batch = is_batch
         self._loop = asyncio.get_running_loop()
-        self.time = self._loop.time
+        self.time: Callable[[], float] = self._loop.time
         self._breaker = CircuitBreaker(
             give_up_after=give_up_after,
             on_open=lambda cause: emit(BatchPaused(describe_cause(cause))),
@@ -74,15 +74,15 @@ class Dispatcher:
         )
         self._end_timer: asyncio.TimerHandle | None = None
         self._waits: set[asyncio.Timeout] = set()
-        self.deadlines = Deadlines(self._loop)
-        self.until = math.inf
-        self.stop_reason: str | None = None
+        self.deadlines: Deadlines = Deadlines(self._loop)
+        self.until: float = math.inf
+        self.stop_reason: NotSentReason | None = None
         self.cause: Exception | None = None
         self._why: str | None = None
-        self.is_aborted = False
-        self.in_flight = 0
+        self.is_aborted: bool = False
+        self.in_flight: int = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
-        self.unpermitted = 0
+        self.unpermitted: int = 0
         self.on_room: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
 
@@ -91,7 +91,9 @@ class Dispatcher:
         self.until = self._loop.time() + seconds
         self._end_timer = self._loop.call_at(self.until, self.stop, "timeout")
 
-    def stop(self, reason: str, cause: Exception | None = None, why: str | None = None) -> None:
+    def stop(
+        self, reason: NotSentReason, cause: Exception | None = None, why: str | None = None
+    ) -> None:
         """Sends nothing more, for this `reason` of a `NotSentError`. What is in flight finishes.
 
         `why` describes the `cause`, where more is known of it than it tells itself.
@@ -311,6 +313,11 @@ class Dispatcher:
                 raise
         finally:
             self.unpermitted -= 1
+
+    @property
+    def pause_status(self) -> PauseStatus | None:
+        """What is known of a pause while Thor seems down; None without one."""
+        return self._breaker.pause_status
 
     @property
     def is_paused(self) -> bool:

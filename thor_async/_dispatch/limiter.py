@@ -29,7 +29,8 @@ class PriorityLimiter:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = self.free = limit
+        self._limit = limit
+        self.free: int = limit
         self._spared = 1 if limit >= _MANY else 0
         self._urgent: Waiters = deque()
         self._others: deque[tuple[asyncio.Future[int], int]] = deque()

@@ -51,8 +51,8 @@ class Pace:
         self._waiters: dict[bool, Waiters] = {True: deque(), False: deque()}
         self._taken = {True: False, False: False}
         self._timer: asyncio.TimerHandle | None = None
-        self.is_limited = max_rate is not None
-        self.throttled = 0
+        self.is_limited: bool = max_rate is not None
+        self.throttled: int = 0
 
     @property
     def rate(self) -> float:

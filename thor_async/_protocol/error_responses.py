@@ -119,6 +119,11 @@ def _describe(answer: Answer, secrets: tuple[str, ...]) -> str:
     return f"{len(answer.body)} bytes{kind} without a code"
 
 
+def parse_request_id(answer: Answer, secrets: tuple[str, ...]) -> str | None:
+    """Returns the id that the answer gives its request, cleaned as all text, or None."""
+    return sanitize(answer.request_id, secrets) or None if answer.request_id else None
+
+
 def parse_retry_after(value: str | None, now: float) -> float | None:
     """Returns the seconds of a Retry-After (RFC 9110 10.2.3), or None if it is missing or invalid.
 

@@ -42,6 +42,7 @@ class Answer(msgspec.Struct):
     body: bytes | None = None
     content_type: str = ""
     retry_after: str | None = None
+    request_id: str | None = None
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """Leaves out all text, because the server may echo a key or an id_tag in it."""

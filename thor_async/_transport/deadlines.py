@@ -22,7 +22,7 @@ class Deadline:
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._handle: asyncio.Handle | None = None
-        self.is_expired = False
+        self.is_expired: bool = False
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()

@@ -9,7 +9,14 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 
-from .._errors import ConnectionLost, NotSentError, ResponseTimeout, ThorError, UnexpectedResponse
+from .._errors import (
+    ConnectionLost,
+    NotSentError,
+    NotSentReason,
+    ResponseTimeout,
+    ThorError,
+    UnexpectedResponse,
+)
 from .._protocol.sanitize import sanitize
 
 _KNOWN_MODULES = {"aiohttp", "builtins", "socket", "ssl"}
@@ -19,7 +26,9 @@ _SESSION_MODULE = aiohttp.ClientSession.__module__
 class NoConnectionError(aiohttp.ClientConnectionError):
     """Any failure before a request was sent: its text has no secret, `reason` is the error's."""
 
-    def __init__(self, message: str, *, reason: str = "connect", status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, reason: NotSentReason = "connect", status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message, self.reason, self.status = message, reason, status
 

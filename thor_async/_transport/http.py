@@ -26,6 +26,7 @@ _CONNECT_AT_MOST = 5.0
 
 # None is a mock's: aioresponses gives its responses no version.
 _VERSIONS = (aiohttp.HttpVersion10, aiohttp.HttpVersion11, None)
+_REQUEST_IDS = ("x-amzn-requestid", "x-request-id", "x-correlation-id")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -171,7 +172,11 @@ def _head(response: aiohttp.ClientResponse) -> Answer:
     if codings and not _is_clear(codings[0]):
         raise BadHttpMessage("unclear transfer coding")
     return Answer(
-        response.status, None, headers.get(hdrs.CONTENT_TYPE, ""), headers.get(hdrs.RETRY_AFTER)
+        response.status,
+        None,
+        headers.get(hdrs.CONTENT_TYPE, ""),
+        headers.get(hdrs.RETRY_AFTER),
+        next((headers[name] for name in _REQUEST_IDS if name in headers), None),
     )
 
 

@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from .command_line import describe_command
 from .errors import UsageError
 from .output.console import print_error
 from .output.log_handler import log_to_stderr
@@ -41,9 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = parse(argv)
+        args.command_line = describe_command(sys.argv[1:] if argv is None else argv)
         _check_output(args)
         # A worker has no other output than its log.
-        with log_to_stderr("warning" if args.command == "worker" else ""):
+        is_worker = args.command == "worker"
+        with log_to_stderr(
+            "info" if is_worker else "", as_json=is_worker and args.log_format == "json"
+        ):
             return _load_command(args.command)(args)
     except SystemExit as end:
         return int(end.code or 0)
@@ -67,7 +72,7 @@ def _load_command(name: str) -> Callable[[argparse.Namespace], int]:
     try:
         module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
     except ModuleNotFoundError as missing:
-        if name != "worker":
+        if name not in {"dead", "publish", "worker"}:
             raise
         raise UsageError(
             f"{missing.name} is not installed: run pip install 'thor_async[worker]'"

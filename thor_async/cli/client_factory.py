@@ -15,17 +15,32 @@ from thor_async._config import resolve_addresses
 from thor_async._telemetry.emitter import OnEvent
 
 from .errors import UsageError
+from .key_file import KeyFile, read_key
 from .terminal import ask_for_key
 
 
 def find_addresses(args: argparse.Namespace) -> tuple[str, str]:
     """Returns the addresses of stops and of lists. Raises UsageError for an unusable address."""
     try:
-        return resolve_addresses(
-            args.base_url, args.read_url, allow_http=False, has_proxy=args.proxy is not None
+        addresses = resolve_addresses(
+            args.base_url, args.read_url, allow_http=True, has_proxy=args.proxy is not None
         )
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(_with_option_names(args, error)) from None
+    for address in addresses:
+        is_here = is_loopback(address) and args.proxy is None
+        if urlsplit(address).scheme == "http" and not is_here:
+            to = " to the proxy" if args.proxy is not None else ""
+            raise UsageError(f"{address} would send the API key in the clear{to}: use https")
+    return addresses
+
+
+def _with_option_names(args: argparse.Namespace, error: ValueError) -> str:
+    """Returns the text of an error with the names of options in place of those of arguments."""
+    base = "THOR_BASE_URL" if args.base_url is None else "--base-url"
+    names = {"base_url": base, "read_url": "--read-url", "proxy": "--proxy"}
+    name, blank, rest = str(error).partition(" ")
+    return f"{names.get(name, name)}{blank}{rest}"
 
 
 def is_loopback(address: str) -> bool:
@@ -37,16 +52,19 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClient:
+def make_client(
+    args: argparse.Namespace, on_event: OnEvent = None, *, key_file: KeyFile | None = None
+) -> ThorClient:
     """Makes a client with the key and the settings of a command.
 
-    Raises UsageError for a setting that cannot be used. Asks for a missing key on the terminal.
+    `key_file` is the key of a command that reads it again when it has changed. Raises UsageError
+    for a setting that cannot be used. Asks for a missing key on the terminal.
     """
     settings = {name: getattr(args, name, None) for name in ("max_in_flight", "max_rate")}
     find_addresses(args)  # a bad address is reported before the question for the key
     try:
         return ThorClient(
-            _find_key(args),
+            _find_key(args) if key_file is None else key_file,
             base_url=args.base_url,
             read_url=args.read_url,
             proxy=args.proxy,
@@ -55,7 +73,23 @@ def make_client(args: argparse.Namespace, on_event: OnEvent = None) -> ThorClien
             **{name: value for name, value in settings.items() if value is not None},
         )
     except ValueError as error:
+        raise UsageError(_with_option_names(args, error)) from None
+
+
+def find_key_file(args: argparse.Namespace) -> KeyFile | None:
+    """Returns the key file of a command, if it has one that can be read now."""
+    if args.api_key_file is None:
+        return None
+    key_file = KeyFile(args.api_key_file)
+    try:
+        key_file()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {args.api_key_file} ({error.strerror}): give the file with the API key"
+        ) from None
+    except ValueError as error:
         raise UsageError(str(error)) from None
+    return key_file
 
 
 def _make_policy(args: argparse.Namespace) -> RetryPolicy:
@@ -83,12 +117,8 @@ def _ask_once(args: argparse.Namespace) -> str:
 
 def _read_key(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return read_key(Path(path))
     except OSError as error:
         raise UsageError(
             f"cannot read {path} ({error.strerror}): give the file with the API key"
         ) from None
-    except UnicodeDecodeError:
-        # The error holds the content of the file, so UsageError is raised after this block.
-        pass
-    raise UsageError(f"{path} does not hold an API key: it must be printable ASCII")

@@ -1,7 +1,8 @@
 """Stops charges on commands from a message broker: each message ends only after its effect.
 
 Pure functions decide how a message ends, for any broker: `read_command`, `find_expiry` and
-`decide` return a `Settlement`; `apply_as_of` makes a repeat of a command safe.
+`decide` return a `Settlement`; `apply_as_of` makes a repeat of a command safe. `CircuitBreaker` is
+the pause that a `Settlement` may ask for.
 `thor_async.worker.service` is the worker for NATS JetStream, built on FastStream; it needs the
 extra `worker`.
 
@@ -38,6 +39,7 @@ chargeboxes at once is different:
   `max_age`, and at most 30 times.
 """
 
+from .breaker import CircuitBreaker
 from .settlement import Settlement, apply_as_of, decide, find_expiry, read_command
 
-__all__ = ["Settlement", "apply_as_of", "decide", "find_expiry", "read_command"]
+__all__ = ["CircuitBreaker", "Settlement", "apply_as_of", "decide", "find_expiry", "read_command"]

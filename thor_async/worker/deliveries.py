@@ -5,39 +5,44 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TypeVar
 
-from faststream.nats import NatsMessage
+from nats.aio.msg import Msg
+
+from .streams import StreamSetup
 
 Key = tuple[int, datetime]
 V = TypeVar("V")
 
 _REMEMBERED = 10_000
+_SUFFIX = "-settled"
 
 
 class Delivery:
-    """A message in hand. When it is delivered again, `message` becomes the new delivery."""
+    """A message in hand, and the stream that it is from.
 
-    def __init__(self, message: NatsMessage) -> None:
+    `sequence` is the message's number in its stream, `created` the time when JetStream stored it.
+    When it is delivered again, `message` becomes the new delivery.
+    """
+
+    def __init__(self, message: Msg, setup: StreamSetup) -> None:
         self.message = message
+        self.setup = setup
+        metadata = message.metadata
+        self.sequence: int = metadata.sequence.stream
+        self.created: datetime = metadata.timestamp
+        self.key: Key = self.sequence, self.created
 
     @property
-    def sequence(self) -> int:
-        """The message's number in its stream."""
-        return self.message.raw_message.metadata.sequence.stream
+    def result_id(self) -> str:
+        """The message id of its outcome or dead letter.
 
-    @property
-    def created(self) -> datetime:
-        """The time when JetStream stored the message."""
-        return self.message.raw_message.metadata.timestamp
+        With the time, because a stream that was deleted and created again counts from 1 again.
+        """
+        return make_result_id(self.sequence, self.created)
 
     @property
     def count(self) -> int:
         """The number of deliveries of the message, this one included."""
-        return self.message.raw_message.metadata.num_delivered
-
-    @property
-    def key(self) -> Key:
-        # A stream that was deleted and created again counts from 1 again.
-        return self.sequence, self.created
+        return self.message.metadata.num_delivered
 
 
 class DeliveryTracker:
@@ -48,15 +53,20 @@ class DeliveryTracker:
         self._stored: dict[Key, None] = {}
         self._unsent: dict[Key, int] = {}
 
-    def begin(self, message: NatsMessage) -> Delivery | None:
+    def begin(self, message: Msg, setup: StreamSetup) -> Delivery | None:
         """Takes a message in hand. Returns None if it is in hand: its first delivery ends it."""
-        delivery = Delivery(message)
+        delivery = Delivery(message, setup)
         known = self.in_hand.setdefault(delivery.key, delivery)
         known.message = message
         return delivery if known is delivery else None
 
     def end(self, delivery: Delivery) -> None:
         del self.in_hand[delivery.key]
+
+    def find_oldest_age(self, now: datetime) -> float:
+        """Returns the age in seconds of the oldest message in hand, 0 without one."""
+        created = min((delivery.created for delivery in self.in_hand.values()), default=now)
+        return max((now - created).total_seconds(), 0.0)
 
     def record_stored(self, delivery: Delivery) -> None:
         """Remembers that the outcome or dead letter is stored: only the message has to end."""
@@ -73,6 +83,29 @@ class DeliveryTracker:
     def may_be_applied(self, delivery: Delivery) -> bool:
         """Whether an earlier delivery, perhaps to another worker, may have stopped the charge."""
         return delivery.count - 1 != self._unsent.get(delivery.key, 0)
+
+
+def make_result_id(sequence: int, created: datetime) -> str:
+    """Returns the message id of the outcome or dead letter of a message."""
+    return f"{sequence}-{_microseconds(created)}{_SUFFIX}"
+
+
+def parse_result_id(text: str, since: datetime) -> int | None:
+    """Returns the sequence in the id of a result, None for any other text.
+
+    Also None for the result of a message that was created before `since`. An id without a time, as
+    earlier versions wrote it, has no such limit.
+    """
+    sequence, _, created = text.removesuffix(_SUFFIX).partition("-")
+    if not (text.endswith(_SUFFIX) and sequence.isdecimal()):
+        return None
+    if created and not (created.isdecimal() and int(created) >= _microseconds(since)):
+        return None
+    return int(sequence)
+
+
+def _microseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1e6)
 
 
 def _remember(memory: dict[Key, V], key: Key, value: V) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-State = Literal["running", "paused", "disconnected", "draining"]
+State = Literal["running", "paused", "disconnected", "not_serving", "draining"]
 
 LOG = logging.getLogger("thor_async.worker")
 

@@ -10,10 +10,9 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from .deliveries import Delivery
+from .deliveries import Delivery, parse_result_id
 from .streams import Subjects
 
-_SUFFIX = "-settled"
 _CLOCK_MARGIN = 10.0
 """Seconds by which the clocks of NATS and of this worker may differ."""
 
@@ -21,26 +20,19 @@ _BATCH = 500
 _UNUSED_FOR = 10.0
 _BITS = 10
 _NONE = 2**63
-
-
-def make_result_id(sequence: int) -> str:
-    """Returns the message id of the outcome or dead letter of a message."""
-    return f"{sequence}{_SUFFIX}"
+_EARLIEST = datetime.fromtimestamp(0, UTC)
 
 
 class StoredResults:
     """Knows which messages have an outcome or a dead letter in the stream.
 
     Reads the headers of the results, from the first message that is asked for, once: the next
-    question reads only what was stored since. `duplicate_window` is that of the stream, in seconds.
+    question reads only what was stored since.
     """
 
-    def __init__(
-        self, jetstream: JetStreamContext, subjects: Subjects, duplicate_window: float
-    ) -> None:
+    def __init__(self, jetstream: JetStreamContext, subjects: Subjects) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
-        self._duplicate_window = duplicate_window
         self._lock = asyncio.Lock()
         self._begun = self._completed = 0
         self._stream_created: datetime | None = None
@@ -55,7 +47,7 @@ class StoredResults:
         or whose result `was_tried` to be stored. Raises the errors of JetStream.
         """
         age = (datetime.now(UTC) - delivery.created).total_seconds()
-        if age <= self._duplicate_window - _CLOCK_MARGIN:
+        if age <= delivery.setup.duplicate_window - _CLOCK_MARGIN:
             return False
         is_repeat = delivery.count > 1 or was_tried
         if not is_repeat and await self._is_first_delivery(delivery):
@@ -122,9 +114,10 @@ class StoredResults:
         await self._jetstream.delete_consumer(stream, name)
 
     def _add(self, message: Msg) -> None:
-        number, suffix, rest = (message.headers or {}).get("Nats-Msg-Id", "").partition(_SUFFIX)
-        if suffix and not rest and number.isdecimal():
-            chunk, bit = _locate(int(number))
+        text = (message.headers or {}).get("Nats-Msg-Id", "")
+        sequence = parse_result_id(text, self._stream_created or _EARLIEST)
+        if sequence is not None:
+            chunk, bit = _locate(sequence)
             self._settled[chunk] = self._settled.get(chunk, 0) | bit
 
     def _begin_at(self, sequence: int) -> dict[str, int]:

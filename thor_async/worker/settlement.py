@@ -22,7 +22,10 @@ _FIRST_DELAY, _MAX_DELAY = 2.0, 60.0
 # Much less than the time for which the stream keeps the message.
 _LONGEST_RETRY_AFTER = 86_400.0
 
+SCHEMA_HEADER, SCHEMA = "Thor-Schema", "1"
+
 _DECODER = msgspec.json.Decoder(StopCharge)
+_FIELDS = frozenset(StopCharge.__struct_fields__)
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -32,7 +35,8 @@ class Settlement(msgspec.Struct, frozen=True):
     to the broker for a new delivery after `delay` seconds; `dead_letter`, store the message with
     the `reason` as a dead letter, then end it.
     `maybe_applied` marks a dead letter whose stop may have worked. `pauses` means that every other
-    command would fail in the same way: send only single commands, as probes, until one succeeds.
+    command would fail in the same way: a `CircuitBreaker` sends only single commands then, as
+    probes, until one succeeds.
     """
 
     action: Action
@@ -42,18 +46,32 @@ class Settlement(msgspec.Struct, frozen=True):
     pauses: bool = False
 
 
-def read_command(body: bytes) -> StopCharge | Settlement:
+def read_command(
+    body: bytes, schema: str | None = None, *, tolerant: bool = False
+) -> StopCharge | Settlement:
     """Decodes a message, or returns the `Settlement` of one that holds no command.
 
-    The `reason` never contains an id_tag.
+    `schema` is the version that the producer has put into the header `Thor-Schema`; without one it
+    is 1, the only one there is. `tolerant` ignores fields that are not known. The `reason` never
+    contains an id_tag.
     """
+    if schema is not None and schema.strip() != SCHEMA:
+        reason = f"its {SCHEMA_HEADER} is {sanitize(schema)}, and this worker knows {SCHEMA} only"
+        return Settlement("dead_letter", reason=f"{reason}: update it, then send it again")
     try:
-        return _DECODER.decode(body)
+        return _decode_known_fields(body) if tolerant else _DECODER.decode(body)
     except (ValueError, RecursionError) as error:
         # The text of a UnicodeError shows the bytes around the bad one: perhaps an id_tag.
         is_unicode = isinstance(error, UnicodeError)
         detail = type(error).__name__ if is_unicode else sanitize(str(error))
     return Settlement("dead_letter", reason=f"not a StopCharge: {detail}")
+
+
+def _decode_known_fields(body: bytes) -> StopCharge:
+    found = msgspec.json.decode(body)
+    if isinstance(found, dict):
+        found = {name: value for name, value in found.items() if name in _FIELDS}
+    return msgspec.convert(found, StopCharge)
 
 
 def find_expiry(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 import pytest
 
 from tests.conftest import KEY, TAG
 from thor_async.cli import main
+from thor_async.cli.output.log_handler import log_to_stderr
 
 STOP = ["stop", "box-1", "2", TAG]
 
@@ -60,3 +62,36 @@ def test_an_unknown_level_is_one_line_with_the_cure(
     assert out == ""
     assert err.endswith("THOR_LOG must be one of debug, info, warning, error, not 'loud'\n")
     assert err.count("\n") == 1
+
+
+def test_a_line_of_json_has_what_it_is_about_as_fields(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("thor_async.worker")
+    about = {"chargebox": "A\u202e", "verdict": "rejected", "code": None, "ref": {"row": 7}}
+    with log_to_stderr("info", as_json=True):
+        log.warning("message %d is a dead letter", 7, extra=about)
+        log.info("serving")
+    first, second = map(msgspec.json.decode, capsys.readouterr().err.splitlines())
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "level": "warning",
+        "logger": "thor_async.worker",
+        "message": "message 7 is a dead letter",
+        "chargebox": "A\u202e",
+        "verdict": "rejected",
+        "ref": {"row": 7},
+    }
+    assert second["message"] == "serving"
+
+
+def test_a_failed_stop_has_its_fields(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with log_to_stderr("warning", as_json=True):
+        main(STOP)
+    lines = capsys.readouterr().err.splitlines()
+    row = next(msgspec.json.decode(line) for line in lines if line.startswith("{"))
+    assert (row["event"], row["chargebox"], row["connector"]) == ("failed", "box-1", 2)
+    assert (row["verdict"], row["error"], row["attempt"]) == ("not_sent", "NotSentError", 1)
+    assert TAG not in str(lines)
