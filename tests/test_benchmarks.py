@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    command_line,
     demo_picture,
     latency,
     memory,
@@ -512,3 +513,9 @@ def test_the_picture_of_the_demo_shows_what_it_prints_and_loads_nothing() -> Non
     assert "relayed" in svg
     assert "@font-face" not in svg
     assert not re.search(r"(?:url\(|href=|src=)[\"']?http", svg)
+
+
+def test_the_command_line_is_measured_beside_the_library() -> None:
+    took = command_line.measure(rounds=1, rows=20)
+    assert {name: len(each) for name, each in took.items()} == {"stop_stream": 1, "stop-many": 1}
+    assert took["stop-many"][0] > took["stop_stream"][0] > 0
