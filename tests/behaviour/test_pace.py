@@ -57,8 +57,9 @@ class Account:
         self.answers[answer.status] += 1
         return answer
 
-    def run(self, *batches: int, retry: RetryPolicy = OUTLASTS, **settings: Any) -> Run:
+    def run(self, *batches: int, retry_throttled: bool = True, **settings: Any) -> Run:
         """Stops so many charges with a client for each batch, at the same time."""
+        retry = RetryPolicy(retry_throttled=retry_throttled, random=random.Random(2).uniform)
 
         async def stop(count: int) -> tuple[list[StopOutcome], float]:
             async with self.thor.client(retry=retry, **settings) as client:
@@ -110,7 +111,7 @@ def test_several_clients_share_an_account() -> None:
 @pytest.mark.parametrize("latency", [0.05, 0.3])
 def test_without_retries_only_what_met_the_limit_is_lost(latency: float) -> None:
     account = Account(50, 50, latency)
-    run = account.run(2000, retry=RetryPolicy())
+    run = account.run(2000, retry_throttled=False)
     assert run.relayed >= 0.95 * 2000
     lost = [outcome for outcome in run.outcomes if outcome.error is not None]
     assert all(type(outcome.error) is TooManyRequests for outcome in lost)
