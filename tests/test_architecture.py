@@ -46,7 +46,7 @@ ARROWS = {
     "emulator": LEAVES | {"_config", "_protocol", "aiohttp", "emulator"},
     "worker": LEAVES
     | {"_calls", "_client", "_config", "_confirm", "_dispatch.breaker", "_events"}
-    | {"_protocol.sanitize"}
+    | {"_protocol.sanitize", "_telemetry.logging"}
     | {"aiohttp", "faststream", "nats", "opentelemetry", "prometheus_client", "worker"},
 }
 """What each of these modules and packages may import, of this package and of others.

@@ -139,7 +139,7 @@ async def test_a_shutdown_ends_the_batch_with_what_is_known(
     emulator: ThorEmulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is in flight finishes; what has no row was certainly not sent."""
+    """What is in flight finishes; what has no row was certainly not sent. No follower holds it."""
     is_stopping = asyncio.Event()
 
     def stop_sending(stream: OutcomeStream[StopCharge, StopOutcome]) -> None:
@@ -154,10 +154,14 @@ async def test_a_shutdown_ends_the_batch_with_what_is_known(
         gate.let(20)
         await follow(session, page, 1 + 20)
         await wait_until(lambda: len(emulator.ledger.requests) == 28)
+        follower = asyncio.create_task(follow(session, page, float("inf")))
+        await wait_until(served.browsers)
         ended = served.shut_down()
         await wait_until(is_stopping.is_set)
         gate.let(BOXES)
         await ended
+        await asyncio.wait([follower])
+        assert isinstance(follower.exception(), aiohttp.ClientError)  # it would come back
     [batch] = app.state.batches.values()
     known = [msgspec.json.decode(row) for row in batch.rows]
     relayed = [row for row in known if row["verdict"] == "relayed"]

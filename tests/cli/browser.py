@@ -79,10 +79,10 @@ class Page:
         metrics = (await self._call("Performance.getMetrics"))["metrics"]
         return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
-    async def prefer(self, scheme: str) -> None:
-        """Shows pages in `light` or in `dark` from now on."""
+    async def prefer(self, scheme: str, *, media: str = "") -> None:
+        """Shows pages in `light` or in `dark` from now on, and as in `print` if `media` is that."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        await self._call("Emulation.setEmulatedMedia", features=features)
+        await self._call("Emulation.setEmulatedMedia", media=media, features=features)
 
     async def without_scripts(self) -> None:
         """Runs no script of a page from now on."""

@@ -71,7 +71,7 @@ def test_the_example_runs() -> None:
 
     names: dict[str, Any] = {"ThorEmulator": ThorEmulator, "StopCharge": StopCharge}
     names |= {"stop_fleet": stop_fleet, "asyncio": asyncio}
-    exec(code("stop_fleet(command"), names)
+    exec(code("stop_fleet(command, api_key"), names)
     assert names["outcome"].verdict == "relayed"
 
 

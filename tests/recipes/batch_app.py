@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI, Header, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 
-from thor_async import BatchGaveUp, RetryPolicy, StopCharge, StopOutcome, ThorClient
+from thor_async import BatchGaveUp, OutcomeStream, RetryPolicy, StopCharge, StopOutcome, ThorClient
 
 PAGE = Path(__file__).with_name("batch_page.html")
 
@@ -17,19 +17,20 @@ PAGE = Path(__file__).with_name("batch_page.html")
 class Batch:
     """A batch in a task of the application: it goes on, whoever follows it or leaves."""
 
+    stream: OutcomeStream[StopCharge, StopOutcome]
+
     def __init__(self, thor: ThorClient, commands: list[StopCharge]) -> None:
         self.total = len(commands)
         self.rows: list[str] = []  # use your database instead: a restart loses these
         self.summary: dict[str, Any] | None = None
-        self.stream = thor.stop_stream(commands)
         self._news = asyncio.Event()
-        self.task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run(thor, commands))
 
-    async def _run(self) -> None:
+    async def _run(self, thor: ThorClient, commands: list[StopCharge]) -> None:
         why: str | None = "broken off"
         try:
-            async with self.stream as stream:
-                async for outcome in stream:
+            async with thor.stop_stream(commands) as self.stream:
+                async for outcome in self.stream:
                     self._add(outcome)
             why = None
         except BatchGaveUp as error:  # such as for a wrong key

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from tests.conftest import KEY, TAG, Rests
@@ -53,8 +54,11 @@ async def test_one_line_for_each_retry_and_one_for_the_final_failure(
     assert end.partition(": ")[2] == "Thor answered 500: InternalServerError"
 
 
-FIELDS = ("chargebox", "connector", "transaction", "attempt", "verdict", "code", "next_step")
-PLACE = ("EaJ7cU9NJ3YkTNgy", 2, 52)
+FIELDS = (
+    *("event", "chargebox", "connector", "transaction", "ref"),
+    *("attempt", "verdict", "status", "error", "code", "next_step"),
+)
+PLACE = ("EaJ7cU9NJ3YkTNgy", 2, 52, "site 7")
 
 
 def fields(record: logging.LogRecord) -> tuple[object, ...]:
@@ -65,14 +69,16 @@ async def test_each_line_of_a_stop_has_its_facts_as_fields(
     command: StopCharge, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For handlers that write JSON. The id_tag is in none."""
+    command = msgspec.structs.replace(command, ref="site 7")
     answers = iter([thor_says("InternalServerError", 500), thor_says("WrongTransaction", 400)])
     await lines(caplog, logging.DEBUG, command, lambda *_: next(answers))
     logged = [record for record in caplog.records if record.name == "thor_async"]
+    internal, wrong = ["InternalServerError"] * 2, ["WrongTransaction"] * 2
     assert [fields(record) for record in logged] == [
-        (*PLACE, 1, "indeterminate", "InternalServerError", None),
-        (*PLACE, 1, None, "InternalServerError", None),
-        (*PLACE, 2, "rejected", "WrongTransaction", None),
-        (*PLACE, 2, "rejected", "WrongTransaction", "check"),
+        ("attempt", *PLACE, 1, "indeterminate", 500, *internal, None),
+        ("retry", *PLACE, 1, None, 500, *internal, None),
+        ("attempt", *PLACE, 2, "rejected", 400, *wrong, None),
+        ("failed", *PLACE, 2, "rejected", 400, *wrong, "check"),
     ]
     assert not any(TAG in repr(vars(record)) for record in logged)
     assert not any(KEY in repr(vars(record)) for record in logged)
@@ -83,7 +89,7 @@ async def test_a_success_has_the_fields_too(
 ) -> None:
     await lines(caplog, logging.DEBUG, command, lambda *_: OK)
     relayed = caplog.records[-1]
-    assert fields(relayed) == (*PLACE, 1, "relayed", None, "done")
+    assert fields(relayed) == ("relayed", *PLACE[:-1], None, 1, "relayed", 200, None, None, "done")
 
 
 async def test_a_field_that_the_program_gives_to_each_record_stays(

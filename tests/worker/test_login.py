@@ -141,7 +141,6 @@ def allow(names: dict[str, str], durable: str) -> str:
         names["dead_letter"],
         # Only for messages that are older than the duplicate window: the stored results.
         f"{api}.CONSUMER.CREATE.{stream}",
-        f"{api}.CONSUMER.CREATE.{stream}.>",
         f"{api}.CONSUMER.INFO.{stream}.*",
         f"{api}.CONSUMER.MSG.NEXT.{stream}.*",
         f"{api}.CONSUMER.DELETE.{stream}.*",

@@ -215,7 +215,10 @@ stop would stop the next driver's charge. The log is on standard error, from THO
 --init creates stream and consumer, names every setting that does not fit in existing ones with
 the cure, and ends: with 1 if a worker could not serve or commands could be lost.
 
-exit status: 0 ended by a signal, 2 bad usage, or a stream that cannot serve.
+exit status: 0 ended by a signal; 2 bad usage, a stream that cannot serve, or a worker that failed.
+
+NATS_URL, NATS_USER and NATS_PASSWORD are read where no option is given. A secret is never an
+argument, because all users of this machine could read it.
 
 example: thor-async worker --nats nats://127.0.0.1:4222
 """

@@ -20,16 +20,22 @@ class Delivery:
     """A message in hand, and the stream that it is from.
 
     `sequence` is the message's number in its stream, `created` the time when JetStream stored it.
-    When it is delivered again, `message` becomes the new delivery.
+    `count` is the number of its deliveries. When it is delivered again, `message` becomes the new
+    delivery.
     """
 
     def __init__(self, message: Msg, setup: StreamSetup) -> None:
-        self.message = message
         self.setup = setup
+        self.update(message)
         metadata = message.metadata
         self.sequence: int = metadata.sequence.stream
         self.created: datetime = metadata.timestamp
         self.key: Key = self.sequence, self.created
+
+    def update(self, message: Msg) -> None:
+        """Takes in a new delivery of the message."""
+        self.message = message
+        self.count: int = message.metadata.num_delivered
 
     @property
     def result_id(self) -> str:
@@ -38,11 +44,6 @@ class Delivery:
         With the time, because a stream that was deleted and created again counts from 1 again.
         """
         return make_result_id(self.sequence, self.created)
-
-    @property
-    def count(self) -> int:
-        """The number of deliveries of the message, this one included."""
-        return self.message.metadata.num_delivered
 
 
 class DeliveryTracker:
@@ -57,7 +58,8 @@ class DeliveryTracker:
         """Takes a message in hand. Returns None if it is in hand: its first delivery ends it."""
         delivery = Delivery(message, setup)
         known = self.in_hand.setdefault(delivery.key, delivery)
-        known.message = message
+        if known is not delivery:
+            known.update(message)
         return delivery if known is delivery else None
 
     def end(self, delivery: Delivery) -> None:

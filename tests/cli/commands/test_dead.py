@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from datetime import UTC, datetime, timedelta
 
@@ -84,6 +85,20 @@ def test_one_is_sent_again_with_the_time_of_its_message(run: Run, broker: Broker
     assert headers["Thor-Sent-By"] == f"{getpass.getuser()}@{socket.gethostname()}"
     assert headers["traceparent"] == TRACE
     assert "Thor-Reason" not in headers
+
+
+def test_a_sender_without_a_name(run: Run, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is only a number."""
+
+    def fail() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    monkeypatch.setattr(socket, "gethostname", lambda: "bü\nro")
+    broker.make()
+    assert run("dead", "send", bury(broker, BARE), *broker.options).status == 0
+    (message,) = broker.read("subject")
+    assert (message.headers or {})["Thor-Sent-By"] == f"{os.getuid()}@b\\xfc\\nro"
 
 
 def test_it_is_not_doubled(run: Run, broker: Broker) -> None:

@@ -49,6 +49,15 @@ def test_the_same_file_is_not_doubled(run: Run, fleet: Fleet, broker: Broker) ->
     assert len(broker.commands()) == 7
 
 
+def test_the_same_file_for_another_subject_is_another_intent(
+    run: Run, fleet: Fleet, broker: Broker
+) -> None:
+    broker.make()
+    run("publish", fleet(3), *broker.options)
+    other = ("--subject", f"{broker.names['subject']}.eu")
+    assert run("publish", fleet(3), *broker.options, *other).out.startswith("published 3 commands")
+
+
 def test_times_of_the_rows_and_of_the_option(
     run: Run, write: Callable[..., Path], broker: Broker
 ) -> None:

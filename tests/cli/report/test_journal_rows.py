@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
+from pathlib import Path
 
 import msgspec
 
 from tests.cli.conftest import Fleet
 from thor_async.cli.input.command_file import CommandFile, read_command_file
 from thor_async.cli.report.journal_rows import ReportRows
+from thor_async.cli.report.page import write_report
+from thor_async.cli.report.views import ReportHeader
 
-from .samples import make_row
+from .samples import make_row, write_page
 
 
 def make_output(*lines: dict[str, object]) -> io.BytesIO:
@@ -81,6 +85,27 @@ def test_the_history_has_every_run_and_every_outcome(fleet: Fleet) -> None:
     assert history.runs[0].operator == "Nadia"
     assert history.ended is None  # the second run crashed
     assert [category for _, category in history.outcomes] == ["not_sent", "relayed", "relayed"]
+
+
+def measure_peak(fleet: Fleet, page: Path, count: int) -> int:
+    """Returns the most bytes in memory while a report of `count` rows is written."""
+    command_file = read_command_file(str(fleet(count)))
+    output = make_output(START, *(outcome(n, "relayed", message="x" * 200) for n in range(count)))
+    header = ReportHeader("fleet.csv", "d1ge57", "https://thor.example", count, 0, None)
+    tracemalloc.start()
+    rows = ReportRows(output, command_file)
+    write_report(str(page), header, rows, rows.history)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert page.stat().st_size > count * 600
+    return peak
+
+
+def test_a_report_is_written_row_by_row(fleet: Fleet, tmp_path: Path) -> None:
+    page = tmp_path / "stop.html"
+    write_page(page, [make_row(0)])  # what is imported once does not count
+    small, large = (measure_peak(fleet, page, count) for count in (1000, 4000))
+    assert large - small < 3000 * 100
 
 
 def test_rows_can_be_read_in_any_order(fleet: Fleet) -> None:

@@ -167,9 +167,16 @@ async def test_ten_thousand_open_rows_open_within_a_second(
         assert 0 <= await tab.ask(f"{last}.getBoundingClientRect().top") < 844
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-async def test_all_can_be_read(page: Path, tmp_path: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("width", "scheme", "media"),
+    [
+        *((width, scheme, "") for width in WIDTHS for scheme in ("light", "dark")),
+        *((1032, scheme, "print") for scheme in ("light", "dark")),  # A4 without its margins
+    ],
+)
+async def test_all_can_be_read(
+    page: Path, tmp_path: Path, width: int, scheme: str, media: str
+) -> None:
     rows = make_night(60)
     rows += [
         make_row(n, "rejected", message=LONG, chargebox=LONG, ref={LONG: LONG}, request_id=LONG)
@@ -177,11 +184,12 @@ async def test_all_can_be_read(page: Path, tmp_path: Path, width: int, scheme: s
     ]
     write_page(page, rows, failure=LONG, left_out=1, left_out_rows=[(3, LONG)])
     async with browse(tmp_path / "chromium", width, 844) as tab:
-        await tab.prefer(scheme)
+        await tab.prefer(scheme, media=media)
         await tab.go(page)
         await tab.ask(LAY_OUT)
         background = await tab.ask("getComputedStyle(document.documentElement).backgroundColor")
-        assert (background == "rgb(255, 255, 255)") is (scheme == "light")
+        is_white = scheme == "light" or media == "print"
+        assert (background == "rgb(255, 255, 255)") is is_white
         contrasts = await tab.ask(CONTRASTS)
         assert len(contrasts) > 60 * 8
         assert [found for found in contrasts if found[0] < 1] == []
