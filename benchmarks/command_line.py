@@ -53,7 +53,7 @@ def time_library(environment: dict[str, str], rows: int) -> float:
 def time_command(environment: dict[str, str], path: Path) -> float:
     """Returns the seconds of the command, from its start to its end."""
     journal = path.with_suffix(".jsonl")
-    command = [sys.executable, "-m", "thor_async", "stop-many", path, "--output", journal]
+    command = [sys.executable, "-m", "thor_async", "stop-many", str(path), "--output", str(journal)]
     started = time.perf_counter()
     subprocess.run(command, capture_output=True, check=True, env=environment)
     seconds = time.perf_counter() - started
