@@ -140,7 +140,8 @@ def allow(names: dict[str, str], durable: str) -> str:
         names["outcomes"],
         names["dead_letter"],
         # Only for messages that are older than the duplicate window: the stored results.
-        f"{api}.CONSUMER.CREATE.{stream}",
+        f"{api}.CONSUMER.CREATE.{stream}.*.{names['outcomes']}",
+        f"{api}.CONSUMER.CREATE.{stream}.*.{names['dead_letter']}",
         f"{api}.CONSUMER.INFO.{stream}.*",
         f"{api}.CONSUMER.MSG.NEXT.{stream}.*",
         f"{api}.CONSUMER.DELETE.{stream}.*",
