@@ -81,6 +81,7 @@ class Dispatcher:
         self.in_flight: int = 0
         self._idle_waiters: Waiters = deque()
         self.unpermitted: int = 0
+        self.watched: int = 0
         self.on_unpermitted: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
 
@@ -287,6 +288,7 @@ class Dispatcher:
             return
         deadline = self.deadlines.limit(math.inf)
         self.unpermitted += 1
+        self.watched += 1
         try:
             with deadline:
                 self.on_unpermitted()
@@ -296,6 +298,7 @@ class Dispatcher:
                 raise
         finally:
             self.unpermitted -= 1
+            self.watched -= 1
 
     @property
     def is_paused(self) -> bool:
