@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from .processes import peak_kib
@@ -234,7 +236,10 @@ async def pyreqwest(url: str) -> AsyncIterator[Run]:
     """Without retries; its HTTP is written in Rust, and does not hold Python's lock."""
     from pyreqwest.client import ClientBuilder
 
-    async with ClientBuilder().default_headers(HEADERS).build() as client:
+    builder = ClientBuilder().default_headers(HEADERS)
+    if authority_file := os.environ.get("SSL_CERT_FILE"):
+        builder = builder.add_root_certificate_pem(Path(authority_file).read_bytes())
+    async with builder.build() as client:
 
         async def post(body: Body) -> int:
             response = await client.post(f"{url}/charges/stop").body_json(body).build().send()

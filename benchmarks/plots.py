@@ -1,4 +1,4 @@
-"""Draws the results of four benchmarks, as in `DRAW`: `python -m benchmarks.plots`.
+"""Draws the results of the benchmarks, as in `DRAW`: `python -m benchmarks.plots`.
 
 Reads the given `--json` files, and measures what has none; writes SVGs beside this module.
 """
@@ -51,8 +51,16 @@ STYLE: dict[Any, Any] = {
 
 
 def draw_throughput(axes: Any, content: Any) -> None:
+    _draw_rates(axes, content["chunks"])
+
+
+def draw_tls(axes: Any, content: Any) -> None:
+    """Draws as `draw_throughput`, from the same file."""
+    _draw_rates(axes, content["tls_chunks"])
+
+
+def _draw_rates(axes: Any, results: Any) -> None:
     """Bars: each contender's rate in units of the library's, with quartiles."""
-    results = content["chunks"]
     medians = {name: quartiles(ratios(results["asyncio"], name))[1] for name in results["asyncio"]}
     names = sorted(medians, key=medians.__getitem__, reverse=True)
     for number, (loop, chunks) in enumerate(results.items()):
@@ -144,6 +152,7 @@ def draw_throttle(axes: Any, content: Any) -> None:
 
 DRAW: dict[str, Callable[[Any, Any], None]] = {
     "throughput": draw_throughput,
+    "tls": draw_tls,
     "memory": draw_memory,
     "latency": draw_latency,
     "throttle": draw_throttle,
@@ -166,7 +175,8 @@ def save(name: str, content: Any) -> Path:
 
 def measure(name: str) -> Any:
     with tempfile.NamedTemporaryFile() as file:
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", file.name]
+        module = "throughput" if name == "tls" else name
+        command = [sys.executable, "-m", f"benchmarks.{module}", "--json", file.name]
         subprocess.run(command, check=True)
         return json.load(file)
 

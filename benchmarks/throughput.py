@@ -18,7 +18,7 @@ from .contenders import CONTENDERS, IN_FLIGHT, LOOPS, Cost
 from .processes import Process
 from .report import Figure, arguments, print_figures, print_table, quartiles, spread, write_json
 
-OVER_TLS = ("library", "tuned", "aiohttp_retry")
+OVER_TLS = ("library", "tuned", "aiohttp_retry", "pyreqwest")
 # It takes longer than all others together, so it is in the first round of each heat only. (A
 # shorter chunk would make it slower: its pool looks at every idle connection.)
 SLOW = "httpx_tenacity"

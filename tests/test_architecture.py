@@ -46,7 +46,7 @@ ARROWS = {
     "emulator": LEAVES | {"_config", "_protocol", "aiohttp", "emulator"},
     "worker": LEAVES
     | {"_calls", "_client", "_config", "_confirm", "_dispatch.breaker", "_events"}
-    | {"_protocol.sanitize"}
+    | {"_protocol.sanitize", "_telemetry.logging"}
     | {"aiohttp", "faststream", "nats", "opentelemetry", "prometheus_client", "worker"},
 }
 """What each of these modules and packages may import, of this package and of others.
@@ -220,7 +220,7 @@ def test_nothing_is_left_to_a_finalizer(name: str) -> None:
 
 INTERNAL_CALLS = {
     "worker.handler": {"_check_open", "_pace_status"},
-    "cli.stop_results": {"_check_open"},
+    "cli.stop_results": {"_check_open", "_pause_status"},
 }
 """What `ThorClient` offers to the worker and to the command line only."""
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import random
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from benchmarks import (
+    command_line,
+    demo_picture,
     latency,
     memory,
     outage,
@@ -292,6 +295,7 @@ def drawn() -> dict[str, Any]:
     each = chunks(library=[(0, 2), (1, 3)], tuned=[(0, 2), (1, 4)])
     return {
         "throughput": {"chunks": {"asyncio": each, "uvloop": each}},
+        "tls": {"tls_chunks": {"asyncio": each, "uvloop": each}},
         "memory": {"growth_mib": {"stop_stream": {"1000": 0.0, "10000": 0.1}, "gather": {}}},
         "latency": {"rows": rows},
         "throttle": {"peers": [row._asdict() for row in throttled_peers()]},
@@ -501,3 +505,17 @@ def test_a_run_prints_and_writes_what_was_measured(
 def test_the_scenes_of_the_pace(count: int, *, quick: bool) -> None:
     scenes = throttle.find_scenes(quick=quick)
     assert len(scenes) == len(set(scenes)) == count
+
+
+def test_the_picture_of_the_demo_shows_what_it_prints_and_loads_nothing() -> None:
+    pytest.importorskip("rich")
+    svg = demo_picture.draw(demo_picture.capture())
+    assert "relayed" in svg
+    assert "@font-face" not in svg
+    assert not re.search(r"(?:url\(|href=|src=)[\"']?http", svg)
+
+
+def test_the_command_line_is_measured_beside_the_library() -> None:
+    took = command_line.measure(rounds=1, rows=20)
+    assert {name: len(each) for name, each in took.items()} == {"stop_stream": 1, "stop-many": 1}
+    assert took["stop-many"][0] > took["stop_stream"][0] > 0

@@ -28,7 +28,6 @@ from thor_async.worker import Settlement, decide
 RECIPES = Path(__file__).parent / "recipes"
 NAMES = ["command_handler", "rabbitmq_worker", "kafka_worker"]
 COMMAND = StopCharge("A", 1, TAG, ref="r7")
-NOW = datetime.now(UTC)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,9 +84,9 @@ class Rabbit:
             self.queues[name] = await self._channel.declare_queue(name, durable=True)
             await self.queues[name].purge()
 
-    async def send(
-        self, body: StopCharge | bytes, created: datetime | None = NOW, **headers: Any
-    ) -> None:
+    async def send(self, body: StopCharge | bytes, age: float | None = 0.0, **headers: Any) -> None:
+        """Sends a command that was meant `age` seconds ago; None: without its time."""
+        created = None if age is None else datetime.now(UTC) - timedelta(seconds=age)
         encoded = body if isinstance(body, bytes) else msgspec.json.encode(body)
         message = aio_pika.Message(encoded, timestamp=created, headers=headers)
         await self._channel.default_exchange.publish(message, rabbitmq_worker.QUEUE)
@@ -186,7 +185,7 @@ async def test_rabbitmq_nothing_poisons_it(rabbit: Rabbit, emulator: ThorEmulato
         await rabbit.send(b"\xff")
         await rabbit.send(b"[" * 10_000)
         await rabbit.send(COMMAND, None)  # its age is not known
-        await rabbit.send(COMMAND, NOW - timedelta(hours=1))
+        await rabbit.send(COMMAND, 3600.0)
         letters = await rabbit.read(rabbitmq_worker.DEAD, 4)
         await rabbit.send(COMMAND, sent="many")
         await rabbit.read(rabbitmq_worker.OUTCOMES)
@@ -225,9 +224,9 @@ class Kafka:
         self.outcomes: list[bytes] = []
         self.dead: list[tuple[bytes, dict[str, str]]] = []
 
-    async def send(self, body: StopCharge | bytes, created: datetime = NOW) -> None:
+    async def send(self, body: StopCharge | bytes, age: float = 0.0) -> None:
         encoded = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        at = round(created.timestamp() * 1000)
+        at = round((time.time() - age) * 1000)
         await self.broker.publish(encoded, kafka_worker.COMMANDS, timestamp_ms=at)
 
 
@@ -280,7 +279,7 @@ async def test_kafka_a_long_delay_goes_round(
 ) -> None:
     """No handler waits longer than the broker allows."""
     slept: list[float] = []
-    clock = [NOW.timestamp()]
+    clock = [time.time()]
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
@@ -338,7 +337,7 @@ async def test_kafka_nothing_poisons_it(emulator: ThorEmulator) -> None:
     async with kafka(make_client(emulator)) as served:
         for body in bodies:
             await served.send(body)
-        await served.send(COMMAND, NOW - timedelta(hours=1))
+        await served.send(COMMAND, 3600.0)
     assert [body for body, _ in served.dead[:3]] == bodies
     assert served.dead[3][1]["reason"].startswith("expired: ")
     assert emulator.ledger.requests == []

@@ -108,7 +108,7 @@ async def test_telemetry_takes_every_stop(
 ) -> None:
     monkeypatch.setenv("THOR_API_KEY", KEY)
     monkeypatch.setenv("THOR_BASE_URL", emulator.base_url)
-    performed = await perform("Telemetry()", ThorClient=ThorClient)
+    performed = await perform("thor = ThorClient(on_event=Telemetry())", ThorClient=ThorClient)
     emulator.start_charge("A", 1, TAG)
     async with performed["thor"] as thor:
         await thor.stop_charge(StopCharge("A", 1, TAG))
@@ -117,7 +117,7 @@ async def test_telemetry_takes_every_stop(
 async def test_the_emulator_is_set_up_as_its_page_says(emulator: ThorEmulator) -> None:
     names = {name: getattr(thor_async.emulator, name) for name in thor_async.emulator.__all__}
     await perform(
-        "assert emulator.charges == {}\n", **names, ThorClient=ThorClient, StopCharge=StopCharge
+        "async with ThorEmulator()", **names, ThorClient=ThorClient, StopCharge=StopCharge
     )
     for number in (1, 2):
         emulator.start_charge(f"box-{number}", 1)

@@ -56,10 +56,15 @@ async def post(url: str, body: object = COMMAND) -> tuple[int, Any, dict[str, st
         return response.status, msgspec.json.decode(text) if is_json else text, {**response.headers}
 
 
-@pytest.mark.parametrize("name", ["answers", "fastapi_app", "aiohttp_app", "shielded"])
-def test_the_readme_shows_what_is_tested_here(name: str) -> None:
-    page = DOCUMENTS["tests/recipes/README.md"]
-    assert f"```python\n{(RECIPES / name).with_suffix('.py').read_text()}```" in page
+NOT_SHOWN = {"__init__.py", "litestar_app.py", "serving.py"}
+LANGUAGES = {".py": "python", ".html": "html"}
+FILES = [path for path in sorted(RECIPES.iterdir()) if path.suffix in LANGUAGES]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_readme_shows_what_is_tested_here(file: Path) -> None:
+    shown = f"```{LANGUAGES[file.suffix]}\n{file.read_text()}```"
+    assert (shown in DOCUMENTS["tests/recipes/README.md"]) is (file.name not in NOT_SHOWN)
 
 
 @EVERYWHERE
@@ -154,7 +159,15 @@ def test_every_error_class_has_a_status() -> None:
 
 @EVERYWHERE
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", COMMAND | {"connector": 0}, COMMAND | {"id_tag": f"{TAG}\n"}]
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        COMMAND | {"connector": 0},
+        COMMAND | {"id_tag": f"{TAG}\n"},
+        b'{"id_tag":"%b","ref":' % TAG.encode() + b"[" * 50_000,
+    ],
 )
 async def test_a_body_that_is_no_command_is_a_400(
     serve: Serve, body: object, emulator: ThorEmulator

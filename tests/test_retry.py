@@ -88,7 +88,8 @@ class Script(RetryingRequest, kw_only=True):
         if seconds:
             await self.context.policy.sleep(seconds)
 
-    def restore_time(self, wait: float) -> None: ...
+    def plan_throttled_wait(self, wait: float) -> float:
+        return wait
 
     def time_left(self) -> float:
         return self.seconds_left()

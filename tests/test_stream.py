@@ -144,6 +144,59 @@ def noted(pulled: list[StopCharge], commands: Iterator[StopCharge]) -> Iterator[
         yield command
 
 
+def test_a_batch_without_a_free_permit_waits_with_one_command() -> None:
+    """Each that waits costs a task; there may be hundreds of batches."""
+    thor = FakeTransport(lambda *_: OK, latency=1.0)
+    pulled = [0] * 10
+
+    async def main() -> None:
+        async def stop(batch: int) -> None:
+            def commands() -> Iterator[StopCharge]:
+                for command in fleet(20):
+                    pulled[batch] += 1
+                    yield command
+
+            async with client.stop_stream(commands()) as stream:
+                async for _ in stream:
+                    pass
+
+        async with thor.client(max_in_flight=4) as client:
+            batches = [asyncio.ensure_future(stop(batch)) for batch in range(10)]
+            for second in range(45):
+                await asyncio.sleep(second + 0.5 - asyncio.get_running_loop().time())
+                assert thor.in_flight == 4
+                assert sum(pulled) <= len(thor.requests) + 20
+            await asyncio.gather(*batches)
+            assert asyncio.get_running_loop().time() == pytest.approx(50.0)
+
+    with thor.installed():
+        virtual_time.run(main)
+
+
+def test_hardly_more_is_pulled_than_the_pace_allows() -> None:
+    thor = FakeTransport(lambda *_: OK, latency=0.05)
+    pulled = 0
+
+    def commands() -> Iterator[StopCharge]:
+        nonlocal pulled
+        for command in fleet(200):
+            pulled += 1
+            assert pulled <= len(thor.requests) + 2
+            yield command
+
+    async def main() -> None:
+        async with (
+            thor.client(max_rate=20.0) as client,
+            client.stop_stream(commands()) as stream,
+        ):
+            async for _ in stream:
+                pass
+        assert asyncio.get_running_loop().time() == pytest.approx(199 / 20 + 0.05)
+
+    with thor.installed():
+        virtual_time.run(main)
+
+
 async def test_a_consumer_that_stops_reading_stops_the_pulling() -> None:
     thor = FakeTransport(lambda *_: OK)
     pulled: list[StopCharge] = []

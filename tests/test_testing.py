@@ -37,7 +37,7 @@ async def test_the_emulator_is_a_new_one(thor_emulator):
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_it_works_in_both_modes_of_pytest_asyncio(pytester: pytest.Pytester, mode: str) -> None:
     """Runs the example of the README unchanged."""
-    example = code("import pytest")
+    example = code("test_a_sick_thor_is_asked_again")
     pytester.makeconftest(CONFTEST)
     pytester.makepyprojecttoml(
         f"""

@@ -52,7 +52,7 @@ if typing.TYPE_CHECKING:
     from ._stream import OutcomeStream
     from ._telemetry.emitter import OnEvent
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "APIKeyNotFound",

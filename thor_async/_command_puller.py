@@ -101,8 +101,8 @@ class CommandPuller(Generic[C]):
 
     async def _wait_for_demand(self) -> bool:
         """Waits until there is room for a command; False when none may be pulled any more."""
-        if self._dispatcher.is_paused:
-            # The command that was pulled last takes the probe first, if there is one.
+        if self._dispatcher.is_paused or not self._dispatcher.in_flight:
+            # The command that was pulled last takes the probe or its permit first, if it can.
             await asyncio.sleep(0)
         while not (self._has_room() or self._is_ended()):
             self._demand.clear()

@@ -181,8 +181,7 @@ class RetryingRequest(msgspec.Struct, eq=False):
         while policy.should_outlast(self.error):
             throttled += 1
             self.throttled += 1
-            wait = policy.throttled_delay(throttled, self.error)
-            self.restore_time(wait)
+            wait = self.plan_throttled_wait(policy.throttled_delay(throttled, self.error))
             if wait + self.took >= self.time_left():
                 break
             await self.backoff(wait)
@@ -191,14 +190,20 @@ class RetryingRequest(msgspec.Struct, eq=False):
         if throttled and isinstance(self.error, TooManyRequests):
             self.error.explain(f"sent {throttled} times at the pace that Thor allows")
 
-    def restore_time(self, wait: float) -> None:
-        """Gives back the time of a throttled try, and of the `wait` after it.
+    def plan_throttled_wait(self, wait: float) -> float:
+        """Returns how long to wait after a 429, of which the policy says `wait`.
 
-        Only in a batch, and only if it met the limit of the account.
+        A batch waits a round trip at least, until what was sent at the old pace is answered: then
+        a second 429 tells that the chargebox alone is throttled. It gets the time of the try and of
+        the wait back, if the limit of the account was met.
         """
         dispatcher = self.dispatcher
-        if dispatcher.is_batch and not dispatcher.pace.is_self_limited(self.subject):
+        if not dispatcher.is_batch:
+            return wait
+        wait = max(wait, self.took)
+        if not dispatcher.pace.is_self_limited(self.subject):
             self.until = min(dispatcher.time() + wait + self.left, dispatcher.until)
+        return wait
 
     async def _prepare_retry(self, before_retry: BeforeRetry) -> bool:
         """Returns whether another try may be made."""

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar
 
 from ._command_puller import CommandPuller
+from ._dispatch.breaker import PauseStatus
 from ._dispatch.dispatcher import Dispatcher
 from ._errors import BatchGaveUp
 
@@ -18,7 +19,6 @@ R = TypeVar("R")
 
 _WINDOW = 4
 """Commands that may be pulled and unread, for each that may be in flight."""
-
 
 _MOST_CUTS = 100
 """Cancellations of a leave that the clean-up of an input may outlast. anyio sends one a round."""
@@ -77,11 +77,15 @@ class OutcomeStream(Generic[C, R]):
         self._puller.is_over = True
         self._dispatcher.stop("closed")
 
+    def _pause_status(self) -> PauseStatus | None:
+        """What is known of a pause while Thor seems down. For the command line."""
+        return self._dispatcher.pause_status
+
     async def __aenter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a stream is used once: call stop_stream again")
         self._is_entered = True
-        self._dispatcher.on_unpermitted = self._puller.ask
+        self._dispatcher.on_room = self._puller.ask
         if self._within is not None:
             self._dispatcher.stop_after(self._within)
         return self
@@ -169,11 +173,14 @@ class OutcomeStream(Generic[C, R]):
         return cancelled
 
     def _has_room(self) -> bool:
+        dispatcher = self._dispatcher
         # Commands without a permit leave their place to others.
-        return (
-            self._busy - self._dispatcher.unpermitted < self._width
-            and self._pulled - self._read < self._window
-        )
+        busy = self._busy - dispatcher.unpermitted
+        if busy >= self._width or self._pulled - self._read >= self._window:
+            return False
+        # Only one may wait for its permit, because each costs a task.
+        waiting = busy - dispatcher.in_flight
+        return waiting == 0 or waiting <= dispatcher.free
 
     def _start(self, command: C) -> None:
         self._start_task(self._pulled, command)

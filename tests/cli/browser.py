@@ -59,9 +59,10 @@ class Page:
             mobile=width < 500,
         )
 
-    async def go(self, path: Path) -> None:
-        """Loads a file, and waits until it has been loaded."""
-        await self._send("Page.navigate", url=path.as_uri())
+    async def go(self, place: Path | str) -> None:
+        """Loads a file or an address, and waits until it has been loaded."""
+        url = place if isinstance(place, str) else place.as_uri()
+        await self._send("Page.navigate", url=url)
         while (await self._next()).get("method") != "Page.loadEventFired":
             pass
 
@@ -77,6 +78,36 @@ class Page:
         """Returns the seconds of processor time that the page has used so far."""
         metrics = (await self._call("Performance.getMetrics"))["metrics"]
         return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
+
+    async def prefer(self, scheme: str, *, media: str = "") -> None:
+        """Shows pages in `light` or in `dark` from now on, and as in `print` if `media` is that."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self._call("Emulation.setEmulatedMedia", media=media, features=features)
+
+    async def without_scripts(self) -> None:
+        """Runs no script of a page from now on."""
+        await self._call("Emulation.setScriptExecutionDisabled", value=True)
+
+    async def print_to(self, path: Path) -> None:
+        """Prints the page as PDF, as a browser does by default: without backgrounds."""
+        answer = await self._call("Page.printToPDF", preferCSSPageSize=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+    async def save(self, expression: str, folder: Path) -> bytes:
+        """Evaluates an expression that saves a file, and returns the content of the file."""
+        await self._call(
+            "Browser.setDownloadBehavior",
+            behavior="allow",
+            downloadPath=str(folder),
+            eventsEnabled=True,
+        )
+        await self._send("Runtime.evaluate", expression=expression, userGesture=True)
+        while True:
+            message = await self._next()
+            is_progress = message.get("method") == "Browser.downloadProgress"
+            if is_progress and message["params"]["state"] == "completed":
+                [file] = folder.iterdir()
+                return file.read_bytes()
 
     async def picture(self, path: Path) -> None:
         answer = await self._call("Page.captureScreenshot", format="png")

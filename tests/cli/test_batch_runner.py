@@ -17,12 +17,15 @@ from tests.cli.conftest import HEADER, Fleet, Run, Thor
 from tests.conftest import KEY, TAG
 from tests.fake_transport import OK, FakeTransport
 from thor_async import ThorClient
+from thor_async._dispatch.breaker import CircuitBreaker
+from thor_async.cli import batch_runner
 from thor_async.cli.batch_runner import BatchOptions, BatchRunner
 from thor_async.cli.input.command_file import CommandFile, read_command_file
 from thor_async.cli.output.resume import ResumeState
 from thor_async.cli.output.sink import StandardOutput
+from thor_async.cli.spread import Spread
 from thor_async.cli.stop_results import StopOptions
-from thor_async.emulator import Behaviour, Lists, ThorEmulator
+from thor_async.emulator import Behaviour, Lists, ScriptedAnswer, ThorEmulator
 
 
 def make_file(count: int) -> CommandFile:
@@ -52,12 +55,29 @@ def gaps(times: list[float]) -> list[float]:
 
 
 def test_over_spreads_the_stops_evenly() -> None:
-    assert gaps(play(5, BatchOptions(over=600.0))) == [120.0] * 4
+    assert gaps(play(5, BatchOptions(spread=Spread(600.0)))) == [120.0] * 4
 
 
 def test_over_is_for_the_canary_and_the_rest_together() -> None:
-    assert gaps(play(6, BatchOptions(over=600.0, canary=3)))[:2] == [100.0] * 2
-    assert gaps(play(6, BatchOptions(over=600.0, canary=3)))[3:] == [100.0] * 2
+    assert gaps(play(6, BatchOptions(spread=Spread(600.0), canary=3)))[:2] == [100.0] * 2
+    assert gaps(play(6, BatchOptions(spread=Spread(600.0), canary=3)))[3:] == [100.0] * 2
+
+
+def test_a_random_spread_keeps_the_order_and_has_no_step() -> None:
+    dice = iter([500.0, 20.0, 300.0, 20.5, 100.0])
+    spread = Spread(600.0, is_random=True, uniform=lambda low, high: next(dice))
+    assert gaps(play(5, BatchOptions(spread=spread))) == [0.5, 79.5, 200.0, 200.0]
+
+
+def test_a_random_spread_is_over_the_whole_time() -> None:
+    bounds: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        bounds.append((low, high))
+        return low
+
+    assert list(Spread(600.0, is_random=True, uniform=uniform).plan(2, 6)) == [0.0, 0.0]
+    assert bounds == [(0.0, 200.0)] * 2
 
 
 def test_without_over_nothing_waits() -> None:
@@ -140,7 +160,8 @@ def test_a_canary_that_does_not_stop_ends_the_batch(
         thor.emulator.lists = Lists(empty=1.0)
     result = run("stop-many", path, "--canary", 4, "--wait", 1.5)
     assert (result.status, thor.requests, len(result.records)) == (1, 4, 4)
-    last = result.err.splitlines()[-1]
+    *_, last, go_on = result.err.splitlines()
+    assert go_on.endswith(" --resume --wait 1.5 --canary 4")
     seen = 3 if problem == "refuses" else 0
     assert last == (
         f"thor-async: only {seen} of the first 4 charges were seen to stop: "
@@ -164,3 +185,43 @@ def test_with_a_wrong_key_only_the_canary_is_sent(thor: Thor, run: Run, fleet: F
     assert result.status == 3
     assert thor.requests <= 5
     assert "APIKeyNotFound" in result.err
+
+
+@pytest.mark.usefixtures("fast_poller")
+def test_a_canary_is_announced_and_its_end_too(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(12)
+    thor.emulator.fill(read_command_file(str(path)))
+    lines = run("stop-many", path, "--canary", 4).err.splitlines()
+    begin = (
+        "thor-async: canary: the first 4 charges are watched for up to 60 s, and the others wait"
+    )
+    end = "thor-async: the canary was seen to stop: the other 8 charges are sent now"
+    assert begin in lines
+    between = lines[lines.index(begin) + 1 : lines.index(end)]
+    assert any("canary: " in line for line in between)
+    assert not any("canary: " in line for line in lines[lines.index(end) :])
+
+
+def test_an_outage_is_told_while_it_lasts(
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CircuitBreaker, "LIMIT", 4)
+    monkeypatch.setattr(batch_runner, "_TICK", 0.01)
+    path = fleet(20)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.script(*[ScriptedAnswer(503)] * 4)
+    result = run("stop-many", path, "--attempts", 1, "--max-in-flight", 1)
+    down = [line for line in result.err.splitlines() if "Thor has not answered since" in line]
+    assert down
+    assert all(", next probe in 1 s, gives up in 60 s; " in line for line in down)
+    assert sum("Thor answers again" in line for line in result.err.splitlines()) == 1
+    assert thor.requests == 20
+
+
+def test_without_progress_an_outage_is_not_told(
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CircuitBreaker, "LIMIT", 4)
+    thor.emulator.script(*[ScriptedAnswer(503)] * 4)
+    result = run("stop-many", fleet(9), "--attempts", 1, "--max-in-flight", 1, "--quiet")
+    assert "Thor has not answered" not in result.err

@@ -45,7 +45,7 @@ def test_a_proxy_is_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("address", "proxy", "says"),
     [
-        ("https://thor.example", "secret:3128", "proxy must be an address like"),
+        ("https://thor.example", "secret:3128", "--proxy must be an address like"),
         ("http://127.0.0.1:8080", "http://proxy.example:3128", "in the clear"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 from collections.abc import Callable, Iterator
@@ -68,7 +69,9 @@ def test_without_a_terminal_two_options_are_needed(
     remote_thor.emulator.fill(read_command_file(str(path)))
     result = run("stop-many", path)
     assert (result.status, remote_thor.requests) == (2, 0)
-    assert result.err.endswith("give --yes --at-most N to stop the charges without this question\n")
+    assert result.err.endswith(
+        "give --yes --at-most COUNT to stop the charges without this question\n"
+    )
     assert run("stop-many", path, "--yes", "--at-most", 3).status == 0
 
 
@@ -93,3 +96,33 @@ def test_the_key_is_asked_for_on_the_terminal_and_not_shown(
     assert result.status == 0
     assert len(result.records) == 2
     assert KEY not in screen + terminal.screen()
+
+
+@pytest.mark.parametrize(
+    ("typed", "requests"), [("yes\n", 120), ("YES \n", 120), ("no\n", None), ("\n", None)]
+)
+def test_the_question_about_the_environment(
+    thor: Thor, run: Run, terminal: Terminal, fleet: Fleet, typed: str, requests: int | None
+) -> None:
+    terminal.type(typed)
+    result = run("stop-many", fleet(120))
+    screen = terminal.screen()
+    assert f"Thor knows none of the first 50 chargeboxes at {thor.base_url}: this may" in screen
+    assert result.status == 3
+    if requests is None:
+        assert 50 <= thor.requests <= 82
+        assert "or give --go-on" in result.err
+    else:
+        assert thor.requests == requests
+        assert "--go-on" not in result.err
+
+
+async def test_a_signal_ends_the_wait_for_an_answer(terminal: Terminal) -> None:
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, interrupted.set)
+    assert not await terminal_module.ask_to_go_on("Go on?", interrupted)
+    assert "Go on? Type yes to go on: " in terminal.screen()
+
+
+async def test_without_a_terminal_the_answer_is_no() -> None:
+    assert not await terminal_module.ask_to_go_on("Go on?", asyncio.Event())

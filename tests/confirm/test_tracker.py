@@ -115,6 +115,37 @@ def play(
 PAST = ("sent", "answered")
 
 
+def energies(*lists: dict[int, float | None], command: StopCharge = KNOWN) -> float | None:
+    """Returns the energy that is told after these lists, each with the charges at (A, 1)."""
+    tracker = ChargeTracker(command, 0.0)
+    for step, there in enumerate(lists):
+        charges = [
+            RunningCharge(chargebox="A", connector=1, transaction=number, energy=energy)
+            for number, energy in there.items()
+        ]
+        tracker.observe(Snapshot(STEP * step, charges))
+    return tracker.conclude(outcome(command=command)).energy
+
+
+def test_the_energy_is_that_of_the_last_list_that_told_it() -> None:
+    assert energies() is None
+    assert energies({OURS: None}) is None
+    assert energies({OURS: 10.5}, {OURS: 12.5}, {OURS: None}, {}) == 12.5
+    assert energies({OURS: 10.5, NEXT: 99.0}, {NEXT: 99.0}) == 10.5
+    assert energies({NEXT: 99.0}) is None
+
+
+def test_the_energy_is_that_of_the_charge_that_is_meant() -> None:
+    assert energies({EARLIER: 99.0}, {OURS: None}, command=UNKNOWN) is None
+    assert energies({EARLIER: 99.0}, {OURS: 3.5}, command=UNKNOWN) == 3.5
+    assert energies({EARLIER: 99.0}, {EARLIER: 99.5, OURS: 3.5}, command=UNKNOWN) is None
+
+
+def test_the_record_has_the_energy() -> None:
+    confirmation = Confirmation("stopped", GONE, outcome(), energy=12.5)
+    assert confirmation.record().energy == confirmation.to_dict()["energy"] == 12.5
+
+
 @pytest.mark.parametrize(
     ("facts", "state", "evidence"),
     [

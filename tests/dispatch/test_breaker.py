@@ -253,3 +253,29 @@ def test_a_probe_that_did_not_try_thor_is_given_to_the_next(
         breaker.disable()
 
     virtual_time.run(main)
+
+
+def test_a_pause_tells_since_when_and_when_the_next_probe_is() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        breaker = CircuitBreaker(give_up_after=60)
+        assert breaker.pause_status is None
+        fail(breaker, 1)
+        await asyncio.sleep(5)
+        fail(breaker, 63)
+        now = loop.time()
+        assert breaker.pause_status == (DOWN, now - 5, now + 1, now + 60)
+        probe = await breaker.acquire_probe()
+        assert breaker.pause_status == (DOWN, now - 5, None, now + 60)
+        breaker.record_result(DOWN, probe)
+        assert breaker.pause_status == (DOWN, now - 5, now + 3, now + 60)
+        await asyncio.sleep(2)
+        breaker.record_success(await breaker.acquire_probe())
+        assert breaker.pause_status is None
+        await asyncio.sleep(9)
+        fail(breaker)
+        assert breaker.pause_status is not None
+        assert breaker.pause_status.failing_since == loop.time()
+        breaker.disable()
+
+    virtual_time.run(main)

@@ -41,7 +41,7 @@ def test_a_probe_that_is_cancelled_while_it_waits_for_a_permit_is_passed_on() ->
         limiter = PriorityLimiter(1)
         dispatcher = Dispatcher(limiter, is_batch=True, give_up_after=30)
         fail(dispatcher)
-        assert limiter.try_acquire()
+        assert limiter.try_acquire(urgent=False)
         first = asyncio.ensure_future(send(dispatcher, 100))
         await asyncio.sleep(1.5)
         second = asyncio.ensure_future(send(dispatcher, 100))
@@ -102,7 +102,7 @@ def test_no_wait_for_a_permit_is_longer_than_the_call(is_paused: bool) -> None:
         if is_paused:
             fail(dispatcher)
         else:
-            assert limiter.try_acquire()
+            assert limiter.try_acquire(urgent=False)
         assert not await send(dispatcher, 0.5)
         assert loop.time() == pytest.approx(0.5)
         assert not await send(dispatcher, loop.time())
@@ -172,7 +172,7 @@ def test_a_backoff_ends_with_the_time_of_its_call() -> None:
         loop = asyncio.get_running_loop()
         dispatcher = make_batch()
         counts: list[int] = []
-        dispatcher.on_unpermitted = lambda: counts.append(dispatcher.unpermitted)
+        dispatcher.on_room = lambda: counts.append(dispatcher.unpermitted)
         await dispatcher.wait_unpermitted(asyncio.sleep(60), 2.0)
         assert loop.time() == pytest.approx(2.0)
         assert (counts, dispatcher.unpermitted) == ([1], 0)

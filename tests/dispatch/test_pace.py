@@ -61,6 +61,23 @@ def test_a_loop_that_is_a_little_late_loses_no_slot(late: float) -> None:
     virtual_time.run(main)
 
 
+@pytest.mark.parametrize("rate", [600.0, 1000.0, 4000.0])
+def test_the_lateness_of_timers_slows_no_given_rate(rate: float) -> None:
+    """A loop wakes up once in a millisecond, for several slots."""
+
+    async def main() -> None:
+        pace, times = Pace(rate), list[float]()
+        count = int(rate)
+        while len(times) < count:
+            await asyncio.sleep(0.0015)
+            while len(times) < count and pace.try_turn(urgent=False):
+                times.append(asyncio.get_running_loop().time())
+                pace.begin(urgent=False)
+        assert 0.99 <= times[-1] - times[0] <= 1.01
+
+    virtual_time.run(main)
+
+
 def test_a_pause_gives_no_right_to_a_burst() -> None:
     async def main() -> None:
         pace, times = Pace(100.0), list[float]()

@@ -26,7 +26,10 @@ class Bucket:
 
 
 class Simulation:
-    """One client that keeps up to 32 requests in flight, at the rate of its estimator."""
+    """One client that keeps up to 32 requests in flight, at the rate of its estimator.
+
+    What was throttled is sent again after a round trip.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class Simulation:
         self.now, self.next, self.in_flight = 0.0, 0.0, 0
         self.answers: Counter[bool] = Counter()
         self.rates: list[tuple[float, float]] = []
-        self._events: list[tuple[float, int, float, str]] = []
+        self._events: list[tuple[float, int, float | None, str]] = []
         self._random = random.Random(7)
         self._serial = 0
 
@@ -71,6 +74,9 @@ class Simulation:
 
     def _receive(self) -> None:
         self.now, _, begun, box = heapq.heappop(self._events)
+        if begun is None:
+            self.left.append(box)
+            return
         self.in_flight -= 1
         accepted = box not in self.refuses
         accepted = accepted and (self.bucket is None or self.bucket.take(self.now))
@@ -82,7 +88,9 @@ class Simulation:
         else:
             self.estimator.record_throttled(self.now, begun, box)
             if self.retries and box not in self.refuses:
-                self.left.append(box)
+                self._serial += 1
+                again = (2 * self.now - begun, self._serial, None, box)
+                heapq.heappush(self._events, again)
 
 
 def test_while_nothing_is_throttled_there_is_no_rate() -> None:
@@ -231,3 +239,44 @@ def test_a_flood_at_the_very_begin_is_a_limit() -> None:
     for number in range(6):
         estimator.record_throttled(1.1, 1.0, f"box-{number}")
     assert estimator.limit == 1.0
+
+
+def test_what_was_in_flight_at_the_flood_tells_more_than_the_burst() -> None:
+    estimator = RateEstimator()
+    for number in range(200):
+        estimator.record_accepted(1 + number / 1000, "box")
+    for number in range(6):
+        estimator.record_throttled(1.3, 1.2, f"box-{number}")
+    for number in range(1, 21):
+        at = 1.3 + number / 200
+        if number % 10:
+            estimator.record_throttled(at, at - 0.1, f"more-{number}")
+        else:
+            estimator.record_accepted(at, "box")
+    # Two in a tenth of a second, and what chance may have kept from them.
+    assert estimator.limit == pytest.approx(80, rel=0.1)
+
+
+def test_a_429_soon_after_another_lowers_the_limit_without_a_measurement() -> None:
+    simulation = Simulation(Bucket(0.6, 5), 60).run()
+    estimator, now = simulation.estimator, simulation.now
+    for number in range(8):
+        estimator.record_throttled(now + 1, now + 0.9, f"new-{number}")
+    before = estimator.limit
+    estimator.record_accepted(now + 1.4, "box")
+    estimator.record_throttled(now + 1.5, now + 1.4, "later")
+    assert before is not None
+    assert estimator.limit is not None
+    assert estimator.limit < 0.98 * before
+
+
+def test_a_limit_of_less_than_one_a_second_is_kept_for_longer_than_a_minute() -> None:
+    """All that it takes to learn it again is a flood."""
+    simulation = Simulation(Bucket(0.5, 5), 60).run()
+    estimator, now = simulation.estimator, simulation.now
+    assert estimator.limit == pytest.approx(0.5, rel=0.5)
+    for second in range(0, 70, 2):
+        estimator.record_accepted(now + second, "box")
+    assert estimator.rate is not None
+    estimator.record_accepted(now + 600, "box")
+    assert estimator.rate is None

@@ -42,7 +42,7 @@ async def receive_notification(request: web.Request) -> web.Response:
 async def stop_charge(request: web.Request) -> web.Response:
     try:
         command = msgspec.json.decode(await request.read(), type=StopCharge)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=str(error)) from None
     status, headers, body = await stop_and_answer(request.app[THOR], command)
     return web.json_response(body=body, status=status, headers=headers)

@@ -19,7 +19,7 @@ async def open_thor(app: FastAPI) -> AsyncIterator[None]:
 async def stop_charge(request: Request) -> Response:
     try:
         command = msgspec.json.decode(await request.body(), type=StopCharge)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, str(error)) from None
     status, headers, body = await stop_and_answer(request.app.state.thor, command)
     return Response(body, status, headers, "application/json")

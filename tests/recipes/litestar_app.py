@@ -23,7 +23,7 @@ async def open_thor(app: Litestar) -> AsyncIterator[None]:
 async def stop_charge(request: Request[Any, Any, State]) -> Response[bytes]:
     try:
         command = msgspec.json.decode(await request.body(), type=StopCharge)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClientException(str(error)) from None
     status, headers, body = await stop_and_answer(request.app.state.thor, command)
     return Response(body, status_code=status, headers=headers, media_type=MediaType.JSON)

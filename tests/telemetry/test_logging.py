@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from tests.conftest import KEY, TAG, Rests
@@ -51,6 +52,71 @@ async def test_one_line_for_each_retry_and_one_for_the_final_failure(
     start, _, end = logged[2][1].partition(" elapsed=")
     assert start == f"failed: {WHERE} attempt=3 {INTERNAL} verdict=indeterminate next_step=resend"
     assert end.partition(": ")[2] == "Thor answered 500: InternalServerError"
+
+
+FIELDS = (
+    *("event", "chargebox", "connector", "transaction", "ref"),
+    *("attempt", "verdict", "status", "error", "code", "next_step"),
+)
+PLACE = ("EaJ7cU9NJ3YkTNgy", 2, 52, "site 7")
+
+
+def fields(record: logging.LogRecord) -> tuple[object, ...]:
+    return tuple(getattr(record, name) for name in FIELDS)
+
+
+async def test_each_line_of_a_stop_has_its_facts_as_fields(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For handlers that write JSON. The id_tag is in none."""
+    command = msgspec.structs.replace(command, ref="site 7")
+    answers = iter([thor_says("InternalServerError", 500), thor_says("WrongTransaction", 400)])
+    await lines(caplog, logging.DEBUG, command, lambda *_: next(answers))
+    logged = [record for record in caplog.records if record.name == "thor_async"]
+    internal, wrong = ["InternalServerError"] * 2, ["WrongTransaction"] * 2
+    assert [fields(record) for record in logged] == [
+        ("attempt", *PLACE, 1, "indeterminate", 500, *internal, None),
+        ("retry", *PLACE, 1, None, 500, *internal, None),
+        ("attempt", *PLACE, 2, "rejected", 400, *wrong, None),
+        ("failed", *PLACE, 2, "rejected", 400, *wrong, "check"),
+    ]
+    assert not any(TAG in repr(vars(record)) for record in logged)
+    assert not any(KEY in repr(vars(record)) for record in logged)
+
+
+async def test_a_success_has_the_fields_too(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    await lines(caplog, logging.DEBUG, command, lambda *_: OK)
+    relayed = caplog.records[-1]
+    assert fields(relayed) == ("relayed", *PLACE[:-1], None, 1, "relayed", 200, None, None, "done")
+
+
+async def test_a_field_that_the_program_gives_to_each_record_stays(
+    command: StopCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`extra` would raise KeyError, and the line would be lost."""
+    make = logging.getLogRecordFactory()
+
+    def make_own(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.transaction = "the program's"
+        return record
+
+    logging.setLogRecordFactory(make_own)
+    try:
+        [(_, line)] = await lines(caplog, logging.INFO, command, lambda *_: Answer(418))
+    finally:
+        logging.setLogRecordFactory(make)
+    assert line.startswith("failed: ")
+    [record] = [record for record in caplog.records if record.name == "thor_async"]
+    assert vars(record)["transaction"] == "the program's"
+    assert vars(record)["chargebox"] == command.chargebox
+
+
+def test_a_line_of_a_batch_has_none_of_these_fields(caplog: pytest.LogCaptureFixture) -> None:
+    log(BatchPaused("no answer in time"))
+    assert not set(FIELDS) & vars(caplog.records[-1]).keys()
 
 
 async def test_what_was_never_sent_says_why(

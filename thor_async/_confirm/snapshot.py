@@ -11,14 +11,16 @@ from .._protocol.lists import UNPLACED, RunningCharge
 class ListedCharge(NamedTuple):
     """A charge of a list. `started` is its `date_started` in epoch seconds, by Thor's clock.
 
-    `transaction` is None when the list has no valid number for it. None also stands for a tag or a
-    date that the list does not tell. One that is not `is_placed` may be on any connector.
+    `transaction` is None when the list has no valid number for it. None also stands for a tag, a
+    date or an energy (Wh) that the list does not tell. One that is not `is_placed` may be on any
+    connector.
     """
 
     transaction: int | None
     id_tag: str | None = None
     started: float | None = None
     is_placed: bool = True
+    energy: float | None = None
 
 
 class Snapshot:
@@ -53,6 +55,7 @@ class Snapshot:
                 charge.id_tag,
                 None if started is None else started.timestamp(),
                 charge.connector != UNPLACED,
+                charge.energy,
             )
             place = charge.chargebox, charge.connector
             self._there[place] = (*self._there.get(place, ()), listed)

@@ -47,6 +47,7 @@ class ConfirmationRecord(OutcomeRecord, frozen=True, kw_only=True):
     state: State
     evidence: str
     stops_sent: int
+    energy: float | None
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ class Confirmation(msgspec.Struct, frozen=True):
     `state` is `stopped` (proven), `refused` by the chargebox, `still_running` in the last list, or
     `unconfirmed`. `evidence` is a sentence that says why; `outcome` is the outcome of the last
     stop. `stops_sent` counts the stops that were made of it, `at` is the time (UTC) at which the
-    state was known.
+    state was known. `energy` is what the last list that showed the charge told, in Wh, or None.
     """
 
     state: State
@@ -63,6 +64,7 @@ class Confirmation(msgspec.Struct, frozen=True):
     outcome: StopOutcome
     stops_sent: int = 1
     at: datetime = msgspec.field(default_factory=utc_now)
+    energy: float | None = None
 
     @property
     def next_step(self) -> NextStep:
@@ -86,6 +88,7 @@ class Confirmation(msgspec.Struct, frozen=True):
             state=self.state,
             evidence=self.evidence,
             stops_sent=self.stops_sent,
+            energy=self.energy,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +132,7 @@ class ChargeTracker:
         self._absent = self._replaced = 0
         self._shown: bool | None = None
         self._last_shown = False
+        self._energies: dict[int, float] = {}
         self._ended: set[int] = set()
         self._was_refused = False
 
@@ -224,7 +228,8 @@ class ChargeTracker:
             state, evidence = "refused", REFUSAL
         elif state is None:
             state, evidence = "unconfirmed", self._why_unconfirmed()
-        return Confirmation(state, evidence, outcome, stops_sent)
+        energy = None if self._transaction is None else self._energies.get(self._transaction)
+        return Confirmation(state, evidence, outcome, stops_sent, energy=energy)
 
     def _take_from_list(self, there: Sequence[ListedCharge]) -> None:
         """Takes the charge of a list for the one that is meant, if it can be no other."""
@@ -239,6 +244,8 @@ class ChargeTracker:
 
     def _note_begin(self, mine: ListedCharge, snapshot: Snapshot) -> None:
         self._was_seen = True
+        if mine.transaction is not None and mine.energy is not None:
+            self._energies[mine.transaction] = mine.energy
         self._began_by = min(self._began_by, snapshot.begun)
         if mine.started is not None:
             began = snapshot.begun - (snapshot.wall_time - mine.started)

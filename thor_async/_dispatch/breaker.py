@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import NamedTuple
 
 from .._errors import AccountError, NotSentError, ThorError, TooManyRequests
 from .limiter import Waiters, wake_first
@@ -29,6 +30,20 @@ class BreakerState(Enum):
 
     PROBING = auto()
     """Nothing, while the probe is in flight."""
+
+
+class PauseStatus(NamedTuple):
+    """A pause while Thor seems down. All times are loop times.
+
+    `failing_since`: the first of the outcomes in a row without an answer. `probe_at`: the next
+    probe, or None while one is in flight. `gives_up_at`: from then on, a probe that fails ends it;
+    math.inf: never.
+    """
+
+    cause: ThorError | None
+    failing_since: float
+    probe_at: float | None
+    gives_up_at: float
 
 
 class CircuitBreaker:
@@ -65,7 +80,7 @@ class CircuitBreaker:
         self._is_disabled = False
         self._cause: ThorError | None = None
         self._delay = self._FIRST_DELAY
-        self._opened_at = 0.0
+        self._failing_since = self._opened_at = 0.0
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._pause = 0
@@ -78,6 +93,15 @@ class CircuitBreaker:
     @property
     def state(self) -> BreakerState:
         return self._state
+
+    @property
+    def pause_status(self) -> PauseStatus | None:
+        """What is known of the pause, or None while the breaker is closed."""
+        if not self.is_open:
+            return None
+        is_due = self._state is BreakerState.OPEN
+        probe_at = self._timer.when() if self._timer is not None and is_due else None
+        return PauseStatus(self._cause, self._failing_since, probe_at, self._deadline)
 
     def record_result(self, error: ThorError | None, probe: int = 0) -> None:
         """Takes in how one request ended. `probe` is what `acquire_probe` returned for it."""
@@ -108,6 +132,8 @@ class CircuitBreaker:
         """
         if isinstance(error, AccountError | TooManyRequests):
             return
+        if not self.failures:
+            self._failing_since = self._loop.time()
         self.failures += 1
         self._cause = error
         if self.is_open or self.failures < self.LIMIT:

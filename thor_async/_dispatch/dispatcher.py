@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
@@ -18,11 +17,14 @@ from .._events import (
     describe_failure,
 )
 from .._transport.deadlines import Deadlines
-from .breaker import CircuitBreaker
-from .limiter import PriorityLimiter, Waiters, wake_first
+from .breaker import CircuitBreaker, PauseStatus
+from .limiter import PriorityLimiter
 from .pace import Pace
 
 T = TypeVar("T")
+
+_SOON = 0.02
+"""Seconds in which commands are pulled ahead of the pace."""
 
 _REFUSALS = {
     "timeout": "out of time before it could be sent",
@@ -79,10 +81,10 @@ class Dispatcher:
         self._why: str | None = None
         self.is_aborted: bool = False
         self.in_flight: int = 0
-        self._idle_waiters: Waiters = deque()
+        self._idle_waiters: list[asyncio.Future[None]] = []
         self.unpermitted: int = 0
         self.watched: int = 0
-        self.on_unpermitted: Callable[[], None] = lambda: None
+        self.on_room: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
 
     def stop_after(self, seconds: float) -> None:
@@ -132,11 +134,17 @@ class Dispatcher:
             or self._breaker.is_open
             or self.pace.is_limited
             or self._loop.time() >= until
-            or not self._limiter.try_acquire()
+            or not self._limiter.try_acquire(urgent=not self.is_batch)
         ):
             return False
         self.in_flight += 1
         return True
+
+    @property
+    def free(self) -> float:
+        """Requests that can begin soon, as far as permits and the pace are concerned."""
+        free = self._limiter.free
+        return min(free, self.pace.rate * _SOON) if self.pace.is_limited else free
 
     async def acquire(self, until: float) -> Permit | None:
         """Waits for a permit until loop time `until`. None: the request may not be sent.
@@ -159,14 +167,13 @@ class Dispatcher:
                     began = self._loop.time()
                     has_turn = await self._acquire_turn(until)
                     paced += self._loop.time() - began if self.is_batch else 0.0
-                elif not self._limiter.try_acquire() and not await self.wait(
-                    self._limiter.acquire(urgent=not self.is_batch), until + paced
-                ):
+                elif not await self._acquire_limited(until + paced, spares=has_turn):
                     break
                 elif self._may_begin(probe, has_turn=has_turn):
                     if has_turn:
                         self.pace.begin(urgent=not self.is_batch)
                     self.in_flight += 1
+                    self.on_room()
                     return Permit(probe, paced)
                 else:
                     self._limiter.release()
@@ -187,6 +194,14 @@ class Dispatcher:
             return True
         end = until if urgent else self.until
         return bool(await self.wait(self.pace.acquire_turn(urgent=urgent), end))
+
+    async def _acquire_limited(self, until: float, *, spares: bool) -> bool:
+        """Waits for a permit of the limiter. A paced batch `spares` one for a single call."""
+        urgent = not self.is_batch
+        if self._limiter.try_acquire(urgent=urgent, spares=spares and not urgent):
+            return True
+        waiting = self._limiter.acquire(urgent=urgent, spares=spares and not urgent)
+        return bool(await self.wait(waiting, until))
 
     def _may_begin(self, probe: int, *, has_turn: bool) -> bool:
         """Whether a request that has a permit may use it: things changed while it waited."""
@@ -223,7 +238,7 @@ class Dispatcher:
     async def wait_idle(self) -> None:
         """Waits until no request of it is in flight."""
         if self.in_flight:
-            waiter: asyncio.Future[int] = self._loop.create_future()
+            waiter: asyncio.Future[None] = self._loop.create_future()
             self._idle_waiters.append(waiter)
             await waiter
 
@@ -231,8 +246,10 @@ class Dispatcher:
         self._limiter.release()
         self.in_flight -= 1
         if self._idle_waiters and not self.in_flight:
-            while wake_first(self._idle_waiters, result=True):
-                pass
+            for waiter in self._idle_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._idle_waiters.clear()
 
     def record_final(self, error: ThorError, attempts: int) -> None:
         """Takes in the error with which a command ended, after so many `attempts`."""
@@ -277,7 +294,7 @@ class Dispatcher:
         """Waits as `wait` does, without a permit; meanwhile another command can be sent."""
         self.unpermitted += 1
         try:
-            self.on_unpermitted()
+            self.on_room()
             return await self.wait(awaitable, until)
         finally:
             self.unpermitted -= 1
@@ -291,7 +308,7 @@ class Dispatcher:
         self.watched += 1
         try:
             with deadline:
-                self.on_unpermitted()
+                self.on_room()
                 await work()
         except TimeoutError:
             if not deadline.is_expired:
@@ -299,6 +316,11 @@ class Dispatcher:
         finally:
             self.unpermitted -= 1
             self.watched -= 1
+
+    @property
+    def pause_status(self) -> PauseStatus | None:
+        """What is known of a pause while Thor seems down; None without one."""
+        return self._breaker.pause_status
 
     @property
     def is_paused(self) -> bool:

@@ -16,6 +16,9 @@ _LONGEST_HOLD = 60.0
 _LATE = 0.02
 """Seconds by which a busy loop may be late, without a slot of a learnt rate being lost."""
 
+_TIMER = 0.002
+"""Seconds by which a timer of the loop may be late."""
+
 _IDLE = 1.0
 _TOLD = 0.75
 """A new limit is told when one of the two is below this share of the other."""
@@ -95,7 +98,7 @@ class Pace:
         if self._estimator.rate is not None and late > _IDLE:
             self._estimator.skip(late)
         # A given rate is kept to the second.
-        allowed = slot if self.rate == self._max_rate else max(slot, _LATE)
+        allowed = max(slot, _TIMER if self.rate == self._max_rate else _LATE)
         self._next = slot + (self._next if late <= allowed else now)
         self.release_turn(urgent=urgent)
 

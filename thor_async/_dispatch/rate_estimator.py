@@ -19,11 +19,12 @@ _LOWEST, _LOWEST_FIRST = 0.1, 1.0  # requests a second
 _LEAST, _LEAST_IN_FLOOD = 0.7, 0.3  # of the rate: no measurement lowers it to less at once
 
 _LONG_ENOUGH, _ENOUGH = 1.0, 8  # seconds and answers that make a measurement
-_MARGIN = 3  # answers that chance may have kept from a shorter one
+_MARGIN, _GUESS_MARGIN = 3, 6  # answers that chance may have kept from a shorter one, or a guess
+_HARDLY = 1.05  # of a rate that was throttled: the limit is not above
 _RECENT = 16
 _TENTATIVE, _TENTATIVE_SLOTS = 1.0, 3.0  # seconds, or slots, in which a throttled request is resent
 _MOST_SUSPECTS, _REMEMBERED = 1000, 4096
-_FORGOTTEN_AFTER = 60.0
+_FORGOTTEN, _FORGOTTEN_CYCLES = 60.0, 6.0  # seconds, and cycles, without a 429
 
 
 class _Estimate(NamedTuple):
@@ -164,10 +165,15 @@ class RateEstimator:
         """Lowers the rate, once for all requests that began before that."""
         estimate = self._estimate
         if begun <= estimate.at:
+            if now < estimate.settled:
+                self._guess(now)
             return
         elapsed, accepted = now - estimate.since, self._counted - estimate.counted
         if self.rate is None:
-            self._guess(now, now + (now - begun), _FIRST_SHARE if self.is_flooded else 1.0)
+            share = _FIRST_SHARE if self.is_flooded else 1.0
+            settled = now + (now - begun)
+            self._estimate = _Estimate(0.0, now, now, self._counted, settled=settled, share=share)
+            self._guess(now)
         elif elapsed >= _LONG_ENOUGH and accepted >= _ENOUGH:
             # Not far below the rate: the measurement may have seen it lowered for no reason.
             least = self.rate * (_LEAST_IN_FLOOD if self.is_flooded else _LEAST)
@@ -176,9 +182,9 @@ class RateEstimator:
             plateau = _cycle(limit) * math.cbrt(limit * (1 - _BETA) / _growth(limit))
             self._estimate = _Estimate(limit, now, now, self._counted, True, plateau)
         else:
-            # Too little for a measurement, but the limit is hardly above this.
-            limit = min(estimate.limit, (accepted + _MARGIN) / max(elapsed, 1e-3))
-            limit = max(limit, _LOWEST)
+            # Too little for a measurement, but the limit is hardly above these.
+            most = min(self.rate * _HARDLY, (accepted + _MARGIN) / max(elapsed, 1e-3))
+            limit = max(min(estimate.limit, most), _LOWEST)
             self.rate = max(min(self.rate, limit) * _BETA, _LOWEST)
             self._estimate = estimate._replace(limit=limit, at=now, settled=-1.0)
         self._undo = None
@@ -186,19 +192,25 @@ class RateEstimator:
             self._recent.clear()
             self._suspects.clear()
 
-    def _guess(self, now: float, settled: float, share: float) -> None:
-        """Guesses the first limit from what was accepted in the last second."""
-        limit = max(share * self._accepted_in_last_second(now), _LOWEST_FIRST)
+    def _guess(self, now: float) -> None:
+        """Guesses the first limit from what was accepted in the last second, and since then."""
+        estimate = self._estimate
+        limit = estimate.share * self._accepted_in_last_second(now)
+        if now > estimate.at:
+            # The bucket is empty since, so this tells more than the burst before it.
+            accepted = self._counted - estimate.counted
+            limit = min(limit, (accepted + _GUESS_MARGIN) / (now - estimate.at))
+        limit = max(limit, _LOWEST_FIRST)
         # One 429 among many that were accepted says too little to be slower than now.
-        self.rate = limit * (_BETA if share < 1 else 1.0)
-        self._estimate = _Estimate(limit, now, now, self._counted, settled=settled, share=share)
+        self.rate = limit * (_BETA if estimate.share < 1 else 1.0)
+        self._estimate = estimate._replace(limit=limit)
 
     def _grow(self, now: float) -> None:
         estimate = self._estimate
         if now < estimate.settled:
-            self._guess(now, estimate.settled, estimate.share)
+            self._guess(now)
             return
-        if now - self._throttled_at > _FORGOTTEN_AFTER:
+        if now - self._throttled_at > max(_FORGOTTEN, _FORGOTTEN_CYCLES * _cycle(estimate.limit)):
             self.rate = None
             return
         rate = max(_rate_after(estimate, now - estimate.at), _LOWEST)

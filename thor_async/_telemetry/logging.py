@@ -30,7 +30,8 @@ The end of a pause has the level of its begin, so that a log with one also has t
 """
 
 _WHOLE = 100
-_FIELDS = ("chargebox", "connector", "verdict", "next_step", "error", "status", "code")
+
+_OfStop = AttemptFinished | RetryScheduled | CallFinished
 
 
 def log(event: Event) -> None:
@@ -73,25 +74,50 @@ def _describe_limit(rate: float | None) -> str:
     return f"Thor allows about {number} requests a second"
 
 
-def _write(
+def _write(level: int, what: str, event: _OfStop, end: str, *said: object) -> None:
+    if not LOG.isEnabledFor(level):
+        return
+    fields = {"event": what, **_fields(event)}
+    line = f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}"
+    facts = (event.chargebox, event.connector, fields["attempt"], event.error, event.status)
+    log_with_fields(LOG, level, line, (*facts, event.code, *said), fields)
+
+
+def log_with_fields(
+    logger: logging.Logger,
     level: int,
-    what: str,
-    event: AttemptFinished | RetryScheduled | CallFinished,
-    end: str,
-    *said: object,
+    line: str,
+    said: tuple[object, ...],
+    fields: dict[str, object],
 ) -> None:
-    attempt = event.attempts if isinstance(event, CallFinished) else event.attempt
-    fields = {"event": what, "transaction": event.transaction, "ref": event.ref}
-    fields |= {name: getattr(event, name, None) for name in _FIELDS} | {"attempt": attempt}
-    LOG.log(
-        level,
-        f"{what}: chargebox=%r connector=%d attempt=%d error=%s status=%s code=%s {end}",
-        event.chargebox,
-        event.connector,
-        attempt,
-        event.error,
-        event.status,
-        event.code,
-        *said,
-        extra={"thor_fields": fields},
-    )
+    """Writes a line whose record has these attributes, for handlers that write JSON.
+
+    Not by `extra`, which raises KeyError where the program gives such a field to all records.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    where = log_with_fields.__code__
+    place = (where.co_filename, where.co_firstlineno)
+    record = logger.makeRecord(logger.name, level, *place, line, said, None, where.co_name)
+    for name, value in fields.items():
+        vars(record).setdefault(name, value)
+    logger.handle(record)
+
+
+def _fields(event: _OfStop) -> dict[str, object]:
+    """Returns the facts of a stop, never its id_tag.
+
+    A retry has no verdict, and only the end of a stop has a next step.
+    """
+    return {
+        "chargebox": event.chargebox,
+        "connector": event.connector,
+        "transaction": event.transaction,
+        "ref": event.ref,
+        "attempt": event.attempts if isinstance(event, CallFinished) else event.attempt,
+        "verdict": None if isinstance(event, RetryScheduled) else event.verdict,
+        "error": event.error,
+        "status": event.status,
+        "code": event.code,
+        "next_step": event.next_step if isinstance(event, CallFinished) else None,
+    }

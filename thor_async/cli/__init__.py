@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from .command_line import describe_command
 from .errors import UsageError
 from .output.console import print_error
 from .output.log_handler import log_to_stderr
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = parse(argv)
+        args.command_line = describe_command(sys.argv[1:] if argv is None else argv)
         _check_output(args)
         # A worker has no other output than its log.
         is_worker = args.command == "worker"

@@ -22,11 +22,25 @@ from .terminal import ask_for_key
 def find_addresses(args: argparse.Namespace) -> tuple[str, str]:
     """Returns the addresses of stops and of lists. Raises UsageError for an unusable address."""
     try:
-        return resolve_addresses(
-            args.base_url, args.read_url, allow_http=False, has_proxy=args.proxy is not None
+        addresses = resolve_addresses(
+            args.base_url, args.read_url, allow_http=True, has_proxy=args.proxy is not None
         )
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(_with_option_names(args, error)) from None
+    for address in addresses:
+        is_here = is_loopback(address) and args.proxy is None
+        if urlsplit(address).scheme == "http" and not is_here:
+            to = " to the proxy" if args.proxy is not None else ""
+            raise UsageError(f"{address} would send the API key in the clear{to}: use https")
+    return addresses
+
+
+def _with_option_names(args: argparse.Namespace, error: ValueError) -> str:
+    """Returns the text of an error with the names of options in place of those of arguments."""
+    base = "THOR_BASE_URL" if args.base_url is None else "--base-url"
+    names = {"base_url": base, "read_url": "--read-url", "proxy": "--proxy"}
+    name, blank, rest = str(error).partition(" ")
+    return f"{names.get(name, name)}{blank}{rest}"
 
 
 def is_loopback(address: str) -> bool:
@@ -59,7 +73,7 @@ def make_client(
             **{name: value for name, value in settings.items() if value is not None},
         )
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(_with_option_names(args, error)) from None
 
 
 def find_key_file(args: argparse.Namespace) -> KeyFile | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,7 +17,9 @@ from thor_async._telemetry.emitter import OnEvent
 from thor_async.emulator import RateLimits, ScriptedAnswer, ThorEmulator
 
 from .output.allowed_rate import AllowedRate
-from .output.console import describe_result, progress
+from .output.batch_status import BatchStatus
+from .output.console import describe_result
+from .output.progress import show_progress
 from .output.stats import BatchStats
 from .stop_results import StopResult
 
@@ -33,9 +37,10 @@ _TOO_MANY_REQUESTS = 429
 
 @dataclass
 class DemoResult:
-    """The outcomes of a demo, over one or more batches."""
+    """The outcomes of a demo, over one or more batches; `rows` are the places of their commands."""
 
     outcomes: list[StopOutcome] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     stats: BatchStats = field(default_factory=BatchStats)
     commands: int = 0
     never_pulled: int = 0
@@ -75,13 +80,14 @@ async def stop_all(
         async with client as thor, thor.stop_stream(source) as stream:
             async for outcome in stream:
                 outcomes.append(outcome)
-                result.stats.add(StopResult(outcome), outcome.index)
+                result.stats.add(StopResult(outcome))
                 on_outcome()
     except BatchGaveUp as gave_up:
         result.gave_up = gave_up
     never_pulled = sum(1 for _ in source)
     pulled = len(commands) - never_pulled
     result.outcomes += outcomes
+    result.rows += [result.commands + outcome.index for outcome in outcomes]
     result.commands += len(commands)
     result.never_pulled += never_pulled
     result.is_complete &= sorted(outcome.index for outcome in outcomes) == [*range(pulled)]
@@ -89,7 +95,7 @@ async def stop_all(
 
 async def plain(emulator: ThorEmulator, commands: Sequence[StopCharge], result: DemoResult) -> None:
     """Runs a batch without a story."""
-    with progress(len(commands), result.stats, sys.stdout, AllowedRate()) as advance:
+    with _show_progress(commands, result) as advance:
         await stop_all(make_client(emulator), commands, result, advance)
 
 
@@ -111,7 +117,7 @@ async def outage(
         await asyncio.sleep(AWAY)
         await emulator.accept()
 
-    with progress(len(commands), result.stats, sys.stdout, AllowedRate()) as advance:
+    with _show_progress(commands, result) as advance:
 
         def on_outcome() -> None:
             advance()
@@ -164,7 +170,7 @@ async def rate_limit(
     allowed, loop = AllowedRate(), asyncio.get_running_loop()
     retry = msgspec.structs.replace(RETRY, retry_throttled=True)
     client, started = make_client(emulator, retry=retry, on_event=allowed), loop.time()
-    with progress(len(commands), result.stats, sys.stdout, allowed) as advance:
+    with _show_progress(commands, result, allowed) as advance:
         await stop_all(client, commands, result, advance)
     seconds, ideal = loop.time() - started, (len(commands) - ALLOWED) / ALLOWED
     requests = emulator.ledger.requests
@@ -216,6 +222,16 @@ async def _plug_in_before_the_retry(
 
     retry = msgspec.structs.replace(RETRY, sleep=plug_in_and_sleep)
     await stop_all(make_client(emulator, retry=retry), [command], result)
+
+
+@contextmanager
+def _show_progress(
+    commands: Sequence[StopCharge], result: DemoResult, allowed: AllowedRate | None = None
+) -> Iterator[Callable[[], None]]:
+    """Shows the progress on standard output; yields the function to call after an outcome."""
+    status = BatchStatus(len(commands), result.stats, time.monotonic, allowed)
+    with show_progress(status, sys.stdout) as progress:
+        yield progress.advance
 
 
 def _longest_gap(emulator: ThorEmulator) -> float:

@@ -22,6 +22,9 @@ def check_count(
     The question is left out with `--yes`, and for an address on this machine (`is_local`).
     """
     if args.at_most is not None and count > args.at_most:
-        raise UsageError(f"{count:,} charges are more than --at-most {args.at_most:,}")
+        raise UsageError(
+            f"{count:,} charges are more than --at-most {args.at_most:,}: check what is selected, "
+            "or give a higher number"
+        )
     if count and not args.yes and not is_local:
         ask_for_count(address, count, count_chargeboxes)

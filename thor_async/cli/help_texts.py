@@ -13,12 +13,34 @@ class CommandHelp(NamedTuple):
     epilog: str
 
 
-OVERALL = """\
+RESULTS = """\
+verdicts, what is known of a stop; never better than the truth:
+  relayed        Thor answered 200: it handed the stop on to the chargebox, which may still refuse
+  rejected       Thor said no
+  not_sent       certainly no request reached Thor
+  indeterminate  Thor may or may not have handed the stop on
+
+states, what is known of the charge; with --wait or --ensure:
+  stopped        a notification, or Thor's lists of running charges, prove that it is over
+  refused        the chargebox refused the stop
+  still_running  Thor's last list shows the charge
+  unconfirmed    nothing proves that it is over, or that it runs
+
+next steps:
+  done           nothing is left to do
+  resend         send it again: a repeat cannot stop another charge
+  check          look whether the charge still runs before you send it again
+  fix            correct the data or the account: the same command would be refused again
+"""
+
+OVERALL = f"""\
+{RESULTS}
 environment:
   THOR_API_KEY    the API key, unless --api-key-file is given; without both, thor-async asks on the
                   terminal; the key is never an argument, because all users of this machine could
                   read it
-  THOR_BASE_URL   the address, unless --base-url is given; default: Thor's own address
+  THOR_BASE_URL   the address, unless --base-url is given; default: Thor's own two addresses, one
+                  for stops and one for lists, which thor-async check explains
   THOR_LOG        debug, info, warning or error: writes the log from this level on standard error
 
 exit status:
@@ -44,12 +66,15 @@ example: thor-async check
 _RUNNING = """\
 Lists the running charges in the format that stop-many reads. Thor's list hides the id_tag of a
 charge that was started from the app or the API: --tags fills it in. Without it, no stop could be
-sent for the charge, so the charge is left out and named on standard error.
+sent for the charge, so the charge is left out and named on standard error. energy_wh is the energy
+in Wh, as in Thor's list. With --file, it lists the rows of a file, with the column running: yes, no
+for a charge that the list does not show, or other if another charge runs on that connector.
 """
 _RUNNING_END = """\
-exit status: 0 all charges are listed, 1 some were left out, 2 bad usage or no list.
+exit status: 0 all charges are listed, 1 some were left out, 2 bad usage or no list; with --file: 0
+all rows run, 1 some do not.
 
-example: thor-async running --alias 'Harbour*' | thor-async stop-many - --output harbour.jsonl
+example: thor-async running --site Harbour | thor-async stop-many - --output harbour.jsonl
 """
 _DEMO = """\
 Stops charges of an emulator inside this process, shows the outcomes, and checks the verdicts
@@ -71,21 +96,30 @@ example: thor-async demo --charges 1000 --faults 0.2
 _EMULATE = """\
 Runs the emulator until Ctrl-C. It prints its address on the first line, its API key on the second.
 With --rate, it limits the account as a token bucket does: the bucket starts with BURST tokens and
-gains N per second, and every request takes one. A request without a token is answered 429
-TooManyRequests and has no effect.
+gains PER_SECOND each second, and every request takes one. A request without a token is answered 429
+TooManyRequests and has no effect. The ledger has a line for each stop request, with the transaction
+whose stop was relayed, and a line for each charge, with the time at which it really ended.
 """
-_EMULATE_END = "example: thor-async emulate --port 8080 --fleet fleet.csv --rate 20/5\n"
+_EMULATE_END = """\
+example: thor-async emulate --fleet fleet.csv --alias site --latency 0.1-2 --faults 0.2 --rate 20/5
+"""
 _STOP = """\
 Stops one charge, and prints one line: what happened, and what to do next. A 429 is sent again at
 the pace that Thor allows.
 """
-_STOP_END = "example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52\n"
+_STOP_END = f"""\
+{RESULTS}
+exit status: 0 nothing is left to do, 1 something is, 2 bad usage: nothing was sent, 130 Ctrl-C.
+
+example: thor-async stop EaJ7cU9NJ3YkTNgy 2 0012847382 --transaction 52
+"""
 _STOP_MANY = """\
 Stops the charges of a file and writes one line of JSON for each one when it ends. The whole file is
 checked first: if any row is bad, the first 20 are named and nothing is sent. Unless the address is
 on this machine, the number of charges must be typed on the terminal first.
 """
-_STOP_MANY_END = """\
+_STOP_MANY_END = f"""\
+{RESULTS}
 the file:
   CSV in UTF-8, UTF-16 or Windows-1252, separated by commas, semicolons, tabs or what a line sep=;
   names, with the columns chargebox, connector, id_tag and, if known, transaction in any order;
@@ -98,12 +132,14 @@ the file:
   id_tag.
 
 the journal:
-  --output FILE.jsonl gets a line for each outcome as soon as it is known. The last line of a row
-  counts. A copy of standard input is kept beside it, as FILE.jsonl.input. Repeat the command with
-  --resume while its exit status is 1; it begins a journal that does not exist yet. It sends the
-  rows that were not sent, and the resend rows. For the check rows it reads the running list first,
-  and sends only where the same charge still runs. A row without a transaction gets the time of the
-  first run: no charge that began later is stopped. --resend fix sends the fix rows again, too.
+  --output FILE.jsonl gets a line for each outcome as soon as it is known. Without --output, a file
+  with more than one charge gets a journal thor-stops-TIME.jsonl beside it, and standard output gets
+  the lines too, unless it is a terminal; --no-journal writes none. The last line of a row counts. A
+  copy of standard input is kept beside it, as FILE.jsonl.input. Repeat the command with --resume
+  while its exit status is 1; it begins a journal that does not exist yet. It sends the rows that
+  were not sent, and the resend rows. For the check rows it reads the running list first, and sends
+  only where the same charge still runs. A row without a transaction gets the time of the first run:
+  no charge that began later is stopped. --resend fix sends the fix rows again, too.
   thor-async status FILE.jsonl prints what is left.
   --repair goes on with a journal that a power failure has damaged: each row without an outcome may
   have been sent. --no-lock writes where no file can be locked: then let only one process write it.
@@ -114,8 +150,14 @@ the rate limit:
   the answers 429; if you know your rate limit, --rate avoids them: at most N requests begin in a
   second, first attempts and retries alike. --over is for a rate limit too, or to be gentle: it
   begins one row after the other, evenly over a time that does not depend on their number, and does
-  not count retries. A 429 that is still the end of a row, as at the end of --within or after a
-  quota of the day, is a resend row.
+  not count retries. --spread random gives each row a random moment of that time instead: the load
+  of a grid then falls without a step. A 429 that is still the end of a row, as at the end of
+  --within or after a quota of the day, is a resend row.
+
+the wrong environment:
+  If Thor knows none of the first 50 chargeboxes, the address or the account is probably not that of
+  the file. Then nothing more is sent before an answer on the terminal; without a terminal, the run
+  ends with status 3. --go-on sends the rest without the question.
 
 Ctrl-C, SIGTERM or SIGHUP once: nothing more is sent, and requests in flight are awaited. Twice:
 ends at once.
@@ -134,7 +176,8 @@ Prints how many rows of a journal of stop-many need which next step, and sends n
 --remaining, writes the rows that are left as CSV that stop-many reads. A row without a transaction
 gets the column as_of, so that a later run cannot stop a later charge.
 """
-_STATUS_END = """\
+_STATUS_END = f"""\
+{RESULTS}
 exit status: 0 nothing is left, 1 another run with --resume may finish it, 2 bad usage, 3 only a
 person can finish it.
 
@@ -146,7 +189,8 @@ id_tag or transaction is not in the list is named on standard error and not stop
 the journal are those of stop-many; continue with stop-many --resume --output FILE.jsonl. A 429 is
 sent again at the pace that Thor allows, as in stop-many.
 """
-_STOP_RUNNING_END = """\
+_STOP_RUNNING_END = f"""\
+{RESULTS}
 exit status: as of stop-many; 1 also if a charge that matches could not be stopped, 2 also if an
 option matches no charge.
 
@@ -199,14 +243,14 @@ _DEAD = """\
 Lists, shows or sends again the dead letters of the workers: commands that could not end.
 """
 _DEAD_END = """\
-list shows for each its number, age, chargebox, connector, whether its stop may have worked, and
-the reason. show N prints one as JSON; its id_tag is masked. send N... or send --reason GLOB
+list shows for each its number, age, chargebox, connector, whether its stop may have worked, and the
+reason. show NUMBER prints one as JSON; its id_tag is masked. send NUMBER or send --reason GLOB
 publishes them as commands again. Each gets the time of its first message as its as_of, unless it
 has one of its own, so that no charge is stopped that began later; one without a transaction, of
 which that time is not known any more, is not sent. The headers Thor-Sent-By and Thor-Dead-Sequence
 tell who sent it, and from where. Unless NATS runs on this machine, the number of charges must be
-typed on the terminal first, or --yes given: with --reason, it needs --at-most N. A dead letter
-stays in the stream; within its duplicate window it is not sent twice.
+typed on the terminal first, or --yes given: with --reason, it needs --at-most. A dead letter stays
+in the stream; within its duplicate window it is not sent twice.
 
 exit status: 0 done, 1 some were not sent, each is named, 2 nothing was sent, 130, 143 or 129:
 interrupted by Ctrl-C, SIGTERM or SIGHUP.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .option_types import parse_count, parse_duration, parse_integer, parse_port, parse_time
+from . import option_types as types
 
 
 def add_login_options(command: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_seen_options(command: argparse.ArgumentParser) -> None:
     add("--health-file", metavar="FILE", help="file for the state as JSON, written every 5 s")
     add(
         "--health-port",
-        type=parse_port,
+        type=types.port,
         metavar="PORT",
         help="serve /healthz (alive), /readyz (serving) and /metrics (Prometheus); 0: any port",
     )
@@ -51,10 +51,15 @@ def add_init_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="create what is missing, say what does not fit in what exists, and end",
     )
-    add("--replicas", type=parse_count, metavar="N", help="with --init: copies of the stream (1)")
+    add(
+        "--replicas",
+        type=types.count,
+        metavar="COUNT",
+        help="with --init: copies of the stream (1)",
+    )
     add(
         "--stream-max-age",
-        type=parse_duration,
+        type=types.duration,
         metavar="DURATION",
         help="with --init: how long the stream keeps a message, like 12h or 7d (7d)",
     )
@@ -67,7 +72,7 @@ def add_publish_options(command: argparse.ArgumentParser) -> None:
     add("--skip-bad", action="store_true", help="leave out the rows that cannot be used")
     add(
         "--as-of",
-        type=parse_time,
+        type=types.moment,
         metavar="TIME",
         help="stop only charges that began before it, like 2026-01-31T18:00:00Z (now)",
     )
@@ -79,12 +84,19 @@ def add_dead_options(command: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list the dead letters, the oldest first")
     listing.add_argument("--reason", metavar="GLOB", help="only those, as '*ChargeboxNotFound*'")
     showing = actions.add_parser("show", help="print one dead letter, without its id_tag")
-    showing.add_argument("number", metavar="N", type=parse_integer, help="its number in the list")
+    showing.add_argument(
+        "number", metavar="NUMBER", type=types.integer, help="its number in the list"
+    )
     sending = actions.add_parser("send", help="send dead letters again, as commands")
     which = sending.add_mutually_exclusive_group(required=True)
     which.add_argument("--reason", metavar="GLOB", help="all that died of it")
     which.add_argument(
-        "number", metavar="N", nargs="*", default=[], type=parse_integer, help="by their numbers"
+        "number",
+        metavar="NUMBER",
+        nargs="*",
+        default=[],
+        type=types.integer,
+        help="by their numbers",
     )
     _add_guards(sending)
     for action in (listing, showing, sending):
@@ -95,12 +107,17 @@ def _add_nats_options(command: argparse.ArgumentParser) -> None:
     add_login_options(command)
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
-    add("--subject", default="thor.stop", metavar="S", help="of the commands (thor.stop)")
-    add("--dead-letter", default="thor.stop.dead", metavar="S", help="(thor.stop.dead)")
-    add("--outcomes", default="thor.stop.outcomes", metavar="S", help="(thor.stop.outcomes)")
+    add("--subject", default="thor.stop", metavar="SUBJECT", help="of the commands (thor.stop)")
+    add("--dead-letter", default="thor.stop.dead", metavar="SUBJECT", help="(thor.stop.dead)")
+    add("--outcomes", default="thor.stop.outcomes", metavar="SUBJECT", help="(thor.stop.outcomes)")
 
 
 def _add_guards(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("guards").add_argument
     add("--yes", action="store_true", help="do not ask for confirmation; needs --at-most")
-    add("--at-most", type=parse_count, metavar="N", help="send nothing if there are more charges")
+    add(
+        "--at-most",
+        type=types.count,
+        metavar="COUNT",
+        help="send nothing if there are more charges",
+    )

@@ -40,7 +40,9 @@ class CommandPublisher:
         self._subjects = subjects
         self._failure: str | None = None
         self._interrupted_by: int | None = None
-        self.stored = self.duplicates = self.unknown = 0
+        self.stored: int = 0
+        self.duplicates: int = 0
+        self.unknown: int = 0
 
     async def publish(self, messages: Iterable[CommandMessage], total: int, window: float) -> int:
         """Returns the exit status: 0 if all are stored; else says how many are, and the cure.

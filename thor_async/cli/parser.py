@@ -1,14 +1,18 @@
-"""Parses the command line, and checks which options exclude each other."""
+"""Parses the command line."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from thor_async import __version__
+
 from . import help_texts
+from .completion import SHELLS, PrintCompletion
+from .conflicts import find_conflict
+from .misspellings import describe_unknown, find_misspelled_command, find_misspelled_option
 from .options import COMMANDS
 
 
@@ -19,6 +23,17 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
+    @property
+    def option_names(self) -> list[str]:
+        """The options of this command, and of the actions that it has."""
+        names = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action.choices, dict):
+                names += [
+                    name for parser in action.choices.values() for name in parser.option_names
+                ]
+        return names
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
@@ -28,25 +43,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Raises SystemExit after it has printed the help or an error.
     """
+    given = sys.argv[1:] if argv is None else argv
     parser, commands = _make_parsers()
-    args, unknown = parser.parse_known_args(argv)
+    _check_spelling(given, parser, commands)
+    args, unknown = parser.parse_known_args(given)
     command = commands[args.command]
-    if unknown:
-        command.error(_describe_unknown(unknown, command))
-    conflict = _find_conflict(args)
-    if conflict is not None:
-        command.error(conflict)
+    problem = describe_unknown(unknown) if unknown else find_conflict(args)
+    if problem is not None:
+        command.error(problem)
     return args
 
 
-def _describe_unknown(unknown: Sequence[str], command: Parser) -> str:
-    """Returns an error without these arguments: any of them may be a part of an id_tag."""
-    options = re.findall("--[a-z-]+", command.format_usage())
-    for argument in unknown:
-        near = difflib.get_close_matches(argument.partition("=")[0], options, 1)
-        if argument.startswith("--") and near:
-            return f"too many arguments ({len(unknown)}): did you mean {near[0]}?"
-    return f"too many arguments ({len(unknown)}): quote arguments with blanks"
+def _check_spelling(argv: Sequence[str], parser: Parser, commands: Mapping[str, Parser]) -> None:
+    """Ends with the nearest right word: argparse would first ask for what is missing."""
+    problem = find_misspelled_command(argv, commands)
+    command = commands.get(argv[0], parser) if argv else parser
+    problem = problem or find_misspelled_option(argv, command.option_names)
+    if problem is not None:
+        command.error(problem)
 
 
 def _make_parsers() -> tuple[Parser, dict[str, Parser]]:
@@ -56,6 +70,13 @@ def _make_parsers() -> tuple[Parser, dict[str, Parser]]:
         description="Stops charges through Thor's API, and says what happened to each one.",
         epilog=help_texts.OVERALL,
     )
+    parser.add_argument("--version", action="version", version=f"thor-async {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        help="print the completion of all commands and options for this shell",
+    )
     actions = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands: dict[str, Parser] = {}
     for name, add_options in COMMANDS.items():
@@ -64,44 +85,3 @@ def _make_parsers() -> tuple[Parser, dict[str, Parser]]:
         add_options(command)
         commands[name] = command
     return parser, commands
-
-
-def _find_conflict(args: argparse.Namespace) -> str | None:
-    """Returns the problem with options that need or exclude others, or None."""
-    if args.command == "emulate" and args.retry_after is not None and args.rate is None:
-        return "--retry-after needs --rate"
-    if args.command == "worker" and not args.init and (args.replicas or args.stream_max_age):
-        return "--replicas and --stream-max-age need --init"
-    if getattr(args, "yes", False) and args.at_most is None and not getattr(args, "number", None):
-        return "--yes needs --at-most N: the highest number of charges that you mean to stop"
-    if args.command in {"stop", "stop-many", "stop-running"}:
-        return _find_batch_conflict(args)
-    return None
-
-
-def _find_batch_conflict(args: argparse.Namespace) -> str | None:
-    if args.wait is not None and args.ensure is not None:
-        return "--wait and --ensure cannot be used together: --ensure watches too"
-    if args.command == "stop":
-        return None
-    conflicts = {
-        "--within and --wait cannot be used together, because --wait bounds each stop": (
-            args.wait is not None and args.within is not None
-        ),
-        "--within and --ensure cannot be used together, because --ensure bounds each stop": (
-            args.ensure is not None and args.within is not None
-        ),
-        "--output - is not a file: leave --output out to write to standard output": (
-            args.output == "-"
-        ),
-        "--resume needs --output FILE: the journal of the earlier run": (
-            args.resume and args.output is None
-        ),
-        "--resend-unknown needs --resume": args.resend_unknown and not args.resume,
-        "--repair needs --resume": args.repair and not args.resume,
-        "--resend needs --resume": args.resend is not None and not args.resume,
-        "give FILE: only --resume knows the file of an earlier run": (
-            args.file is None and not args.resume
-        ),
-    }
-    return next((problem for problem, exists in conflicts.items() if exists), None)

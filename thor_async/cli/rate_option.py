@@ -18,7 +18,7 @@ def add_rate_option(
     `shows_value`: whether an error may show the value.
     """
     parse = partial(_parse_rate, shows_value=shows_value)
-    add(name, dest="max_rate", type=parse, metavar="N", help=_HELP)
+    add(name, dest="max_rate", type=parse, metavar="PER_SECOND", help=_HELP)
 
 
 def _parse_rate(text: str, *, shows_value: bool) -> float:

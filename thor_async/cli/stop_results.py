@@ -17,6 +17,7 @@ from thor_async import (
     ThorClient,
     _calls,
 )
+from thor_async._dispatch.breaker import PauseStatus
 
 Commands = Iterable[StopCharge] | AsyncIterable[StopCharge]
 Item = StopOutcome | Confirmation
@@ -94,9 +95,10 @@ class StopResult(msgspec.Struct, frozen=True):
         return row
 
 
-def open_stream(
-    thor: ThorClient, commands: Commands, options: StopOptions
-) -> OutcomeStream[StopCharge, StopOutcome] | OutcomeStream[StopCharge, Confirmation]:
+Stream = OutcomeStream[StopCharge, StopOutcome] | OutcomeStream[StopCharge, Confirmation]
+
+
+def open_stream(thor: ThorClient, commands: Commands, options: StopOptions) -> Stream:
     """Opens a stream of outcomes, or of confirmations with `options.wait` or `options.ensure`.
 
     No retry can stop a later charge, also without a transaction.
@@ -110,6 +112,11 @@ def open_stream(
     return _calls.confirm_stream(
         thor._check_open(), commands, within=options.wait, pin=options.pin, pins_retries=True
     )
+
+
+def find_pause(stream: Stream) -> PauseStatus | None:
+    """Returns what is known of a pause while Thor seems down; None without one."""
+    return stream._pause_status()
 
 
 def as_result(item: Item, *, may_have_been_sent: bool = False) -> StopResult:

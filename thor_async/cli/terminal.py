@@ -1,7 +1,8 @@
-"""Questions to the person at the terminal: the API key, and whether a batch may start."""
+"""Questions to the person at the terminal: the API key, and whether a batch may go on."""
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import io
 import os
@@ -25,7 +26,7 @@ def ask_for_key() -> str:
 
 def ask_for_count(address: str, charges: int, count_chargeboxes: Callable[[], int]) -> None:
     """Asks for the number of charges of a batch, and raises UsageError for any other answer."""
-    cure = "give --yes --at-most N to stop the charges without this question"
+    cure = "give --yes --at-most COUNT to stop the charges without this question"
     with _open_terminal("no terminal to ask on", cure) as terminal:
         print(
             f"This stops {charges:,} charges at {count_chargeboxes():,} chargeboxes through "
@@ -37,6 +38,28 @@ def ask_for_count(address: str, charges: int, count_chargeboxes: Callable[[], in
         answer = terminal.readline().strip().replace(",", "")
     if answer != str(charges):
         raise UsageError("nothing was sent: the answer was not the number of charges")
+
+
+async def ask_to_go_on(question: str, interrupted: asyncio.Event) -> bool:
+    """Returns whether the answer is yes; no without a terminal, or when a signal came first."""
+    try:
+        terminal = _open_terminal("", "")
+    except UsageError:
+        return False
+    loop = asyncio.get_running_loop()
+    is_typed = asyncio.Event()
+    with terminal:
+        print(f"{question} Type yes to go on: ", end="", file=terminal, flush=True)
+        # Not in a thread: a signal could not end its wait for a line.
+        loop.add_reader(terminal.fileno(), is_typed.set)
+        waits = [asyncio.create_task(event.wait()) for event in (is_typed, interrupted)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loop.remove_reader(terminal.fileno())
+            for wait in waits:
+                wait.cancel()
+        return is_typed.is_set() and terminal.readline().strip().casefold() == "yes"
 
 
 def _open_terminal(problem: str, cure: str) -> TextIO:

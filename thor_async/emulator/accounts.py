@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .answers import REFUSALS, ScriptedAnswer
 from .rate_limits import AccountLimiter, RateLimits
+from .threaded import Threaded, in_own_thread
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .clock import Clock
 
 
-class Accounts:
+class Accounts(Threaded):
     """The account of `api_key`, and those of `add_account`. They share all charges.
 
     `ThorEmulator` documents the public attributes.
@@ -38,6 +39,7 @@ class Accounts:
         self._own_limiter = AccountLimiter(limits or RateLimits(), clock)
         self._other_limiters: dict[str, AccountLimiter] = {}
 
+    @in_own_thread
     def add_account(self, api_key: str, limits: RateLimits | None = None) -> None:
         """Add an account with a key and limits of its own; by default it has no limits.
 
@@ -50,6 +52,7 @@ class Accounts:
         limiter = AccountLimiter(limits or RateLimits(), self._limiter_clock)
         self._other_limiters[api_key] = limiter
 
+    @in_own_thread
     def set_limits(self, limits: RateLimits, api_key: str | None = None) -> None:
         """Change the rate limits, from now on, of the first account or of that of `api_key`.
 

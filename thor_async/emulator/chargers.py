@@ -17,6 +17,7 @@ from .clock import Clock
 from .ledger import Ledger
 from .probabilities import check_probability, check_range
 from .running_list import History
+from .threaded import Threaded, in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,7 +57,7 @@ _DEFAULT_BEHAVIOUR = Behaviour()
 _AGE_OF_FILLED = 3600
 
 
-class ChargerFleet:
+class ChargerFleet(Threaded):
     """The chargeboxes of one account: their real state, and the state that Thor knows.
 
     `ThorEmulator` documents the public attributes.
@@ -65,6 +66,7 @@ class ChargerFleet:
     def __init__(self, seed: int) -> None:
         self.charges: dict[tuple[str, int], Charge] = {}
         self.chargeboxes: dict[str, set[int]] = {}
+        self.aliases: dict[str, str] = {}
         self.behaviours: dict[str | None, Behaviour] = {}
         self.offline: set[str] = set()
         self.notifications: webhooks.Notifications | None = None
@@ -90,10 +92,12 @@ class ChargerFleet:
         self._clock.stop()
         await self._webhook_sender.close()
 
+    @in_own_thread
     def add_chargebox(self, chargebox: str) -> None:
         """Add a chargebox, without a charge, to those that Thor knows."""
         self.chargeboxes.setdefault(chargebox, set())
 
+    @in_own_thread
     def start_charge(
         self,
         chargebox: str,
@@ -153,21 +157,25 @@ class ChargerFleet:
                     date_started=began,
                 )
 
+    @in_own_thread
     def refuse_start(self, chargebox: str, connector: int, id_tag: str) -> None:
         """Let a chargebox refuse a driver's start. This only sends a notification."""
         self.add_chargebox(chargebox)
         self._notify(chargebox, webhooks.start_refused(chargebox, connector, id_tag))
 
+    @in_own_thread
     def end_charge(self, chargebox: str, connector: int) -> None:
         """Let the driver end the charge that runs there. Raises ValueError if none runs."""
         charge = self._require_charge(chargebox, connector)
         self._end(charge, webhooks.stopped(charge, self._thor_ms()))
 
+    @in_own_thread
     def unlock(self, chargebox: str, connector: int) -> None:
         """Unlock the connector, which ends the charge there. Raises ValueError if none runs."""
         charge = self._require_charge(chargebox, connector)
         self._end(charge, webhooks.unlocked(charge, self._thor_ms()))
 
+    @in_own_thread
     def go_offline(self, chargebox: str) -> None:
         """Disconnect the chargebox: stops for it and notifications from it wait.
 
@@ -176,6 +184,7 @@ class ChargerFleet:
         self.add_chargebox(chargebox)
         self.offline.add(chargebox)
 
+    @in_own_thread
     def come_back(self, chargebox: str) -> None:
         """Connect the chargebox again: it sends its notifications and receives its stops, in order.
 

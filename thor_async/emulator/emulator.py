@@ -18,6 +18,7 @@ from .ledger import LoggedRequest, Read
 from .rate_limits import RateLimits
 from .running_list import Lists, running_list
 from .server import PREFIX, Server
+from .threaded import in_own_thread
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 
 class ThorEmulator(ChargerFleet, Accounts, Server):
-    """Emulates Thor on a local port. `async with` starts and stops it.
+    """Emulates Thor on a local port. `async with` starts and stops it, on the running loop.
+
+    `with` does so in a thread of its own, for synchronous code. Its methods can then be called, and
+    its attributes set, in any thread; `refuse` and `accept` can be awaited on any loop, also by
+    `asyncio.run`. While requests are under way, do not change the items of `charges` and
+    `chargeboxes` yourself. A function given to `notifications` is called in the emulator's thread:
+    it must return at once, and must not wait for the emulator.
 
     It answers `charges/stop`, `charges/start`, `charges/running`, `chargeboxes` and
     `chargeboxes/{id}` below `base_url`. It listens on `host` and `port` (0: any free port), or on
@@ -38,6 +45,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
     - `faults` of requests, and `lists`, the faults of the list of running charges;
     - `charges`, the running charges that Thor knows, by chargebox and connector;
     - `chargeboxes`, the chargeboxes that Thor knows, each with its known connectors;
+    - `aliases`, the names that people know them by; the default is `Chargebox` and its identifier;
     - `behaviours` of the chargeboxes on a stop, by chargebox; None is the key for all others;
     - `next_transaction`, the number of the next charge that is started without one; a lower value
       makes the numbers fall, or reuses them;
@@ -104,6 +112,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         finally:
             await self._stop_chargers()
 
+    @in_own_thread
     def script(self, *answers: ScriptedAnswer | int | str, chargebox: str | None = None) -> None:
         """Answer the next stop requests (of `chargebox`, if given) with `answers`, in order.
 
@@ -114,6 +123,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         """
         self._scripts[chargebox].extend([as_answer(answer) for answer in answers])
 
+    @in_own_thread
     def always(
         self, answer: ScriptedAnswer | int | str | None, chargebox: str | None = None
     ) -> None:
@@ -214,7 +224,7 @@ class ThorEmulator(ChargerFleet, Accounts, Server):
         connector = {"power": 22000, "type": "IEC_62196_T2", "format": "SOCKET", "token": "secret"}
         return {
             "id": name,
-            "alias": f"Chargebox {name}",
+            "alias": self.aliases.get(name, f"Chargebox {name}"),
             "active": True,
             "connected": name not in self.offline,
             "connectors": [connector] * len(connectors),

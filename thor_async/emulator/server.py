@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from .threaded import Threaded, awaited_in_own_thread
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 PREFIX = "/latest/integration"
 
 
-class Server:
+class Server(Threaded):
     """Serves HTTP on `host` and `port` (0: any free one) or on `sock`, a bound socket."""
 
     def __init__(self, host: str, port: int, sock: socket.socket | None) -> None:
@@ -26,6 +28,8 @@ class Server:
         self._site: web.BaseSite | None = None
 
     async def _start_server(self, routes: Iterable[web.RouteDef]) -> None:
+        if self._runner is not None:
+            raise RuntimeError("the emulator runs already: build another one")
         app = web.Application(middlewares=[self._track_handler])
         app.router.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
@@ -45,6 +49,7 @@ class Server:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}{PREFIX}"
 
+    @awaited_in_own_thread
     async def refuse(self) -> None:
         """Disappear like a crashed server, until `accept`.
 
@@ -70,6 +75,7 @@ class Server:
             handler.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)
 
+    @awaited_in_own_thread
     async def accept(self) -> None:
         """Come back after `refuse`, on the same port."""
         runner = self._require_runner()
@@ -85,7 +91,7 @@ class Server:
 
     def _require_runner(self) -> web.AppRunner:
         if self._runner is None:
-            raise RuntimeError("the emulator is not running: use it inside `async with`")
+            raise RuntimeError("the emulator is not running: use it inside `async with`, or `with`")
         return self._runner
 
     @web.middleware

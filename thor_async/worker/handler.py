@@ -67,10 +67,10 @@ class MessageHandler:
             pauses_when_refused=True, on_open=_log_pause, on_close=_log_resumption
         )
         self._is_cut = False
-        self.is_draining = False
-        self.deliveries = DeliveryTracker()
+        self.is_draining: bool = False
+        self.deliveries: DeliveryTracker = DeliveryTracker()
         self.results: Counter[tuple[str, str | None]] = Counter()
-        self.redeliveries = 0
+        self.redeliveries: int = 0
 
     @property
     def is_paused(self) -> bool:
@@ -106,7 +106,7 @@ class MessageHandler:
 
     def call_when_watching(self, callback: Callable[[], None]) -> None:
         """Calls `callback` whenever there may be more that is only watched."""
-        self._thor._check_open().dispatcher.on_unpermitted = callback
+        self._thor._check_open().dispatcher.on_room = callback
 
     async def handle(self, message: Msg, setup: StreamSetup) -> None:
         """Ends the message, or leaves it to be delivered again. Raises nothing."""

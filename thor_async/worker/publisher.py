@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from .._confirm.tracker import Confirmation
 from .._models import StopOutcome
+from .._telemetry.logging import log_with_fields
 from .deliveries import Delivery
 from .result_headers import find_log_fields, make_dead_letter_headers, make_outcome_headers
 from .results import StoredResults
@@ -50,8 +51,9 @@ class SettlementPublisher:
         self._find_setup = find_setup
         self._max_body = client.max_payload - _MAX_HEADER_BYTES
         self._subjects = subjects
+        self.unstored: int = 0
+        self.dead_letters: int = 0
         self._alarm_at = -math.inf
-        self.unstored = self.dead_letters = 0
 
     async def store(
         self,
@@ -111,12 +113,14 @@ class SettlementPublisher:
     ) -> None:
         """Logs each as a WARNING, and the first after a time without any as an ERROR too."""
         now = asyncio.get_running_loop().time()
-        fields = {"thor_fields": find_log_fields(delivery, headers)}
+        fields = find_log_fields(delivery, headers)
         if now >= self._alarm_at:
-            LOG.error("dead letters begin: thor-async dead list shows them", extra=fields)
+            alarm = "dead letters begin: thor-async dead list shows them"
+            log_with_fields(LOG, logging.ERROR, alarm, (), fields)
         self._alarm_at = now + _QUIET_TIME
         sequence, reason = delivery.sequence, settlement.reason
-        LOG.warning("message %d is a dead letter: %s", sequence, reason, extra=fields)
+        said = "message %d is a dead letter: %s"
+        log_with_fields(LOG, logging.WARNING, said, (sequence, reason), fields)
 
     async def _publish(
         self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]

@@ -56,7 +56,7 @@ class MessagePuller:
         self._inbox = ""
         self._number = 0
         self._left = 0
-        self.pulled = asyncio.Event()
+        self.pulled: asyncio.Event = asyncio.Event()
 
     def wake(self) -> None:
         """Asks for more messages, if there is room for them."""

@@ -50,7 +50,7 @@ class ServingLoop:
         self._on_message = on_message
         self._on_setup = on_setup
         self._puller = MessagePuller(client, subjects, count_places, self._receive)
-        self.wake = self._puller.wake
+        self.wake: Callable[[], None] = self._puller.wake
         self._setup: StreamSetup | None = None
         self._is_known = asyncio.Event()
         self._delay = 0.0

@@ -82,4 +82,48 @@ def test_check_without_a_connection(thor: Thor, run: Run, reason: str) -> None:
     assert result.status == 1
     cure = "no connection" if reason == "connect" else "the host was not found"
     assert result.out.count(cure) == 2
+    assert result.out.endswith("\nFAIL  nobody was contacted: no request has left this machine\n")
     assert thor.requests == 0
+
+
+def test_check_explains_the_two_default_hosts(
+    thor: Thor, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = "note  these are two hosts, as in Thor's documentation, which does not say why"
+    assert two not in run("check").out
+    other = thor.base_url.replace("127.0.0.1", "localhost")
+    assert two in run("check", "--base-url", thor.base_url, "--read-url", other).out
+
+
+def test_check_of_a_port_without_encryption(thor: Thor, run: Run) -> None:
+    address = thor.base_url.replace("http:", "https:")
+    result = run("check", "--base-url", address)
+    host = address.split("/")[2]
+    assert result.out.count(f"the port of {host} speaks http without encryption, not https") == 2
+
+
+def test_check_of_a_web_server_that_is_not_thor(thor: Thor, run: Run) -> None:
+    result = run("check", "--base-url", thor.base_url.replace("latest", "nowhere"))
+    assert result.status == 1
+    assert result.out.count("a web server answered that is not Thor: check the host and the p") == 2
+    assert "nobody was contacted" not in result.out
+
+
+def test_check_as_json(thor: Thor, run: Run) -> None:
+    result = run("check", "--json")
+    (found,) = result.records
+    assert (result.status, found["ok"], found["base_url"]) == (0, True, thor.base_url)
+    assert [check["check"] for check in found["checks"]] == ["list", "stop"]
+    thor.emulator.api_key = "renewed"
+    result = run("check", "--json")
+    (found,) = result.records
+    assert (result.status, found["ok"]) == (1, False)
+    assert "take the key from" in found["checks"][1]["text"]
+
+
+def test_a_quiet_check_prints_only_what_failed(thor: Thor, run: Run) -> None:
+    assert run("check", "--quiet") == (0, "", "")
+    thor.emulator.always("RestAPINotEnabled")
+    result = run("check", "--quiet")
+    assert (result.status, result.out.count("\n")) == (1, 1)
+    assert result.out.startswith("FAIL  unexpected answer to a stop: ")

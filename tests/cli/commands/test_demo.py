@@ -62,7 +62,7 @@ def test_demo_of_a_fleet(run: Run, fleet: Fleet) -> None:
 def test_demo_of_an_impossible_fleet(run: Run, write: Callable[..., Path]) -> None:
     result = run("demo", "--fleet", write(HEADER, f"A,1,{TAG},1", f"A,1,{TAG}2,2"))
     assert (result.status, result.out) == (2, "")
-    assert "a charge runs at 'A', 1" in result.err
+    assert "two charges at chargebox 'A' connector 1" in result.err
 
 
 def test_demo_with_faults_is_a_success_that_shows_them(run: Run) -> None:
@@ -227,3 +227,31 @@ def test_next_driver(run: Run) -> None:
     assert "WrongTransaction (attempts 2, may have been applied)" in with_
     assert with_.endswith("The next driver's charge still runs.")
     assert "4 requests seen, 2 retries" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "charges"),
+    [
+        (["--charges", 30, "--faults", 0.3], 30),
+        (["--story", "next-driver"], 2),
+        (["--story", "wrong-key", "--charges", 200], 200),
+    ],
+)
+def test_the_report_of_a_demo(
+    run: Run, tmp_path: Path, options: list[object], charges: int
+) -> None:
+    report = tmp_path / "demo.html"
+    result = run("demo", *options, "--report", report)
+    assert result.status == 0
+    assert result.last == f"The report is in {report}"
+    page = report.read_text()
+    assert f"{charges:,}" in page
+    assert "thor-async demo" in page
+    assert "the-fleet-card" not in page
+    assert "tag-1" not in page
+
+
+def test_a_report_of_a_demo_that_cannot_be_written(run: Run) -> None:
+    result = run("demo", "--report", "/no/folder/a.html")
+    assert (result.status, result.out) == (2, "")
+    assert "give --report a file in a writable folder" in result.err

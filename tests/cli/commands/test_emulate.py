@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from tests.cli.conftest import (
+    HEADER,
     Fleet,
     Run,
     Start,
@@ -16,6 +20,7 @@ from tests.cli.conftest import (
     finish,
     interrupt,
 )
+from tests.conftest import TAG
 
 
 def test_emulate_until_interrupted(
@@ -77,4 +82,75 @@ def test_a_port_that_cannot_be_used(thor: Thor, start: Start, port: str | None) 
     result = finish(start("emulate", "--port", port or taken))
     assert (result.status, result.out) == (2, "")
     assert ("give 0 to 65535" if port else "give another --port") in result.err
+    assert result.err.count("\n") == 1
+
+
+def read_address(process: subprocess.Popen[str]) -> tuple[str, str]:
+    assert process.stdout
+    return process.stdout.readline().strip(), process.stdout.readline().strip()
+
+
+def test_a_bad_night_is_rehearsed_and_its_ledger_tells_the_truth(
+    run: Run,
+    start: Start,
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = (f"box-{n},1,{TAG}-{n},{n + 1},Harbour {n}" for n in range(60))
+    path, ledger = write(f"{HEADER},name", *rows), tmp_path / "ledger.jsonl"
+    night = ["--latency", "0-0.01", "--faults", "0.3", "--refuse", "0.3", "--offline", "0.2"]
+    process = start("emulate", "--fleet", path, "--alias", "name", *night, "--ledger", ledger)
+    address, key = read_address(process)
+    monkeypatch.setenv("THOR_API_KEY", key)
+    stopped = run("stop-many", path, "--base-url", address, "--attempts", 5)
+    result = interrupt(process)
+    assert (result.status, result.out) == (0, "")
+    lines = [msgspec.json.decode(line) for line in ledger.read_bytes().splitlines()]
+    requests = [line for line in lines if "status" in line]
+    charges = {line["charge"]: line for line in lines if "charge" in line}
+    assert len(charges) == 60
+    assert len(requests) == sum(record["attempts"] for record in stopped.records)
+    relayed = {line["relayed"] for line in requests} - {None}
+    done = {r["transaction"] for r in stopped.records if r["verdict"] == "relayed"}
+    assert done <= relayed
+    ended = {number for number, line in charges.items() if line["ended"]}
+    refused = {number for number, line in charges.items() if line["refused"]}
+    assert ended
+    assert refused
+    assert ended | refused < relayed  # the others are offline
+    assert not {number for number in ended if charges[number]["runs_for_thor"]}
+    assert TAG not in ledger.read_text()
+
+
+def test_the_aliases_are_those_of_a_column(
+    run: Run, start: Start, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(f"{HEADER},name", f"A,1,{TAG},1,Harbour 1", f"B,1,{TAG},2,")
+    process = start("emulate", "--fleet", path, "--alias", "name")
+    address, key = read_address(process)
+    monkeypatch.setenv("THOR_API_KEY", key)
+    result = run("running", "--base-url", address, "--site", "Harbor")
+    assert result.err.endswith("the nearest names are 'Harbour', 'Chargebox B'\n")
+    assert interrupt(process).status == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "problem"),
+    [
+        (
+            ["A,1,T,1,x"],
+            ["--alias", "site"],
+            "--alias 'site' is no column of --fleet with an alias: its other columns are 'name'",
+        ),
+        (["A,1,T,1,x", "A,1,U,2,y"], [], "two charges at chargebox 'A' connector 1"),
+        (["A,1,T,1,x"], ["--ledger", "/no/folder/l"], "give --ledger a file in a writable folder"),
+    ],
+)
+def test_what_cannot_be_emulated(
+    run: Run, write: Callable[..., Path], rows: list[str], options: list[str], problem: str
+) -> None:
+    result = run("emulate", "--fleet", write(f"{HEADER},name", *rows), *options)
+    assert (result.status, result.out) == (2, "")
+    assert problem in result.err
     assert result.err.count("\n") == 1

@@ -48,6 +48,27 @@ def test_the_status_of_a_journal(thor: Thor, run: Run, fleet: Fleet, output: Pat
     assert run("status", output).status == 0
 
 
+@pytest.mark.usefixtures("throttled_ends")
+def test_the_status_as_json(thor: Thor, run: Run, fleet: Fleet, output: Path) -> None:
+    path = fleet(5)
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.script("ConnectorNotValid", chargebox="box-0")
+    thor.emulator.script("TooManyRequests", chargebox="box-1")
+    run("stop-many", path, "--output", output)
+    result = run("status", output, "--json")
+    (found,) = result.records
+    assert result.status == found["status"] == 1
+    assert found["next_steps"] == {"done": 3, "fix": 1, "resend": 1}
+    assert (found["rows"], found["runs"], found["not_looked_at"]) == (5, 1, 3)
+    assert found["outcomes"][0] == {
+        "verdict": "relayed",
+        "code": "",
+        "state": "",
+        "next_step": "done",
+        "count": 3,
+    }
+
+
 def test_rows_without_an_outcome_are_in_the_table(
     thor: Thor, run: Run, fleet: Fleet, output: Path
 ) -> None:

@@ -168,3 +168,21 @@ def test_ensure_does_not_call_a_running_charge_done(thor: Thor, run: Run) -> Non
     result = run("stop", "A", 1, TAG, "--ensure", 1.5)
     assert result.status == 1
     assert "check whether the charge still runs" in result.out
+
+
+def test_stop_as_json(thor: Thor, run: Run) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    (record,) = run("stop", "A", 1, TAG, "--json").records
+    assert (record["verdict"], record["next_step"], record["chargebox"]) == ("relayed", "done", "A")
+    assert "id_tag" not in record
+    result = run("stop", "B", 1, TAG, "--json")
+    (record,) = result.records
+    assert (result.status, record["code"]) == (1, "ChargeboxNotFound")
+
+
+def test_a_quiet_stop_prints_only_what_is_left_to_do(thor: Thor, run: Run) -> None:
+    thor.emulator.start_charge("A", 1, TAG, 5)
+    assert run("stop", "A", 1, TAG, "--quiet") == (0, "", "")
+    result = run("stop", "B", 1, TAG, "--quiet")
+    assert result.status == 1
+    assert result.out.startswith("rejected: chargebox 'B' connector 1: ")

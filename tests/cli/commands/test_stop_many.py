@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import math
 import os
+import shlex
 import signal
 import sys
 from collections import Counter
@@ -26,8 +28,10 @@ from tests.cli.conftest import (
     interrupt,
 )
 from tests.conftest import TAG
-from thor_async.cli import batch_runner
+from thor_async.cli import open_rows
+from thor_async.cli.commands import stop_many
 from thor_async.cli.input.command_file import read_command_file
+from thor_async.cli.output.default_journal import format_continue_command
 from thor_async.emulator import Behaviour, Faults, RateLimits, ScriptedAnswer
 
 ELSEWHERE = ("--base-url", "https://thor.example")
@@ -43,12 +47,12 @@ def test_stop_many(thor: Thor, run: Run, fleet: Fleet) -> None:
     by_index = {record["index"]: record for record in result.records}
     assert by_index[7]["chargebox"] == "box-7"
     assert by_index[7]["transaction"] == 8
-    *progress, _, table, _, _, slowest, summary, unwatched = result.err.splitlines()
+    journal, *progress, _, table, summary, unwatched = result.err.splitlines()
+    assert journal.startswith(f"thor-async: the journal is {path.parent}/thor-stops-20")
     assert [line.split(":")[0] for line in progress] == [f"{n} of 100" for n in range(10, 101, 10)]
     assert progress[1].startswith("20 of 100: 20 relayed; ")
     assert progress[1].endswith(" s left")
     assert table.split() == ["relayed", "done", "100"]
-    assert slowest.startswith("thor-async: slowest: 0.")
     assert summary == "thor-async: 100 of 100 commands: 100 done"
     assert unwatched.startswith("thor-async: 100 relayed stops were not looked at: it is not known")
     assert not thor.emulator.charges
@@ -91,12 +95,13 @@ def test_stop_many_that_gives_up_says_how_many_are_left(thor: Thor, run: Run, fl
     assert result.status == 3
     assert thor.requests <= 32
     assert left >= 400
-    summary, no_outcome, _, advice, gave_up = result.err.splitlines()[-5:]
+    summary, no_outcome, _, advice, gave_up, go_on = result.err.splitlines()[-6:]
     unsent = left + sum(record["verdict"] == "not_sent" for record in result.records)
     assert gave_up.endswith(f"APIKeyNotFound: {unsent} of 500 commands were not sent")
     assert no_outcome == f"thor-async: no outcome, {left} commands: {left} resend"
     assert summary.startswith(f"thor-async: {500 - left} of 500 commands: ")
     assert advice.startswith("thor-async: fix: ")
+    assert go_on.startswith("thor-async: when that is corrected, go on with: thor-async stop-many ")
 
 
 def test_stop_many_interrupted_twice_writes_what_is_known(
@@ -160,7 +165,7 @@ def test_stop_many_into_a_closed_pipe(thor: Thor, start: Start, fleet: Fleet) ->
     path = fleet(300)
     thor.emulator.faults = Faults(latency=(0.05, 0.05))
     reading, writing = os.pipe()
-    process = start("stop-many", path, stdout=writing)
+    process = start("stop-many", path, "--no-journal", stdout=writing)
     os.close(writing)
     os.close(reading)
     result = finish(process)
@@ -292,7 +297,7 @@ def test_ensure_stops_again_what_still_runs(
     thor.emulator.fill(read_command_file(str(path)))
     thor.emulator.behaviours["box-3"] = Behaviour(ignores=3)
     thor.emulator.script("NotInTransaction", chargebox="box-4")
-    monkeypatch.setattr(batch_runner, "_PROGRESS_GAP", 0.3)
+    monkeypatch.setattr(open_rows, "_GAP", 0.3)
     result = run("stop-many", path, "--ensure", 20)
     assert result.status == 0
     assert {record["state"] for record in result.records} == {"stopped"}
@@ -336,7 +341,13 @@ def test_a_dry_run_needs_no_key_and_sends_nothing(
     output = tmp_path / "out.jsonl"
     result = run("stop-many", fleet(3), "--dry-run", "--output", output, *ELSEWHERE)
     assert (result.status, result.err, thor.requests) == (0, "", 0)
-    assert result.out == "would stop 3 charges at 3 chargeboxes through https://thor.example\n"
+    assert result.out.splitlines() == [
+        "would stop 3 charges at 3 chargeboxes through https://thor.example",
+        "pace: up to 32 at a time; with answers after 0.5 s that takes about: 0.5 s",
+        "line 2: chargebox 'box-0' connector 1 transaction 1",
+        "line 3: chargebox 'box-1' connector 1 transaction 2",
+        "line 4: chargebox 'box-2' connector 1 transaction 3",
+    ]
     assert not output.exists()
 
 
@@ -359,8 +370,7 @@ def test_a_dry_run_of_resume_says_what_is_left(
 
 def test_a_dry_run_says_how_long_it_takes_at_a_rate(thor: Thor, run: Run, fleet: Fleet) -> None:
     result = run("stop-many", fleet(4000), "--dry-run", "--rate", 20)
-    assert result.out.splitlines()[1] == "at 20 a second, that takes at least 3 min"
-    assert "takes" not in run("stop-many", fleet(4), "--dry-run").out
+    assert result.out.splitlines()[1] == "pace: at most 20 a second, as by --rate: 3 min"
 
 
 def test_a_limited_account_loses_no_row(
@@ -406,4 +416,203 @@ def test_more_than_at_most_sends_nothing_anywhere(
 ) -> None:
     result = run("stop-many", fleet(4), "--at-most", 3, *(["--yes"] if yes else []))
     assert (result.status, thor.requests) == (2, 0)
-    assert result.err == "thor-async: 4 charges are more than --at-most 3\n"
+    assert result.err.startswith("thor-async: 4 charges are more than --at-most 3: check what")
+
+
+def test_a_dry_run_tells_sites_types_and_the_first_rows(
+    thor: Thor, run: Run, write: Callable[..., Path]
+) -> None:
+    rows = [f"H{n},1,{TAG}-{n},,Harbour {n},{'api' if n > 5 else 'local'}" for n in range(8)]
+    path = write(f"{HEADER},alias,type", *rows, f"S1,1,{TAG},,Station,")
+    result = run("stop-many", path, "--dry-run", "--over", 600, "--spread", "random")
+    assert result.out.splitlines()[1:6] == [
+        "by site: Harbour 8, Station 1",
+        "by type: local 6, api 2, unknown 1",
+        "pace: each at a random moment of 10 min: 10 min",
+        "line 2: chargebox 'H0' connector 1 transaction not known",
+        "line 3: chargebox 'H1' connector 1 transaction not known",
+    ]
+    assert result.out.endswith("and 4 other rows\n")
+    plan = msgspec.json.decode(run("stop-many", path, "--dry-run", "--json", "--rate", 3).out)
+    assert (plan["charges"], plan["sites"], plan["seconds"]) == (9, {"Harbour": 8, "Station": 1}, 3)
+    assert plan["first"][0]["ref"] == {"alias": "Harbour 0", "type": "local"}
+    assert not list(path.parent.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--canary", 50], "--canary 50 is more than the 20 charges"),
+        (["--rate", 1, "--over", 10], "--over 10 is too short: 20 charges need 20 s"),
+        (["--rate", 1, "--within", 10], "--within 10 is too short: 20 charges need 20 s"),
+    ],
+)
+def test_options_that_do_not_fit_the_file_are_refused(
+    thor: Thor, run: Run, fleet: Fleet, options: list[object], problem: str
+) -> None:
+    result = run("stop-many", fleet(20), *options)
+    assert (result.status, result.out, thor.requests) == (2, "", 0)
+    assert problem in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_more_than_one_charge_gets_a_journal_beside_the_file(
+    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = fleet(3)
+    thor.emulator.fill(read_command_file(str(path)))
+    result = run("stop-many", path)
+    (journal,) = path.parent.glob("thor-stops-*.jsonl")
+    assert result.err.splitlines()[0] == f"thor-async: the journal is {journal}"
+    assert journal.read_text().count("\n") == 5
+    assert len(result.records) == 3
+    assert run("status", journal).status == 0
+    assert "go on with" not in result.err
+
+
+@pytest.mark.parametrize(("rows", "options"), [(1, []), (3, ["--no-journal"])])
+def test_no_journal_for_one_charge_or_by_option(
+    thor: Thor, run: Run, fleet: Fleet, rows: int, options: list[str]
+) -> None:
+    path = fleet(rows)
+    assert len(run("stop-many", path, *options).records) == rows
+    assert not list(path.parent.glob("*.jsonl"))
+
+
+def test_with_a_journal_a_terminal_gets_no_outcomes(
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run("stop-many", fleet(3)).out == ""
+
+
+def test_a_closed_pipe_does_not_end_a_run_with_a_journal(
+    thor: Thor, start: Start, fleet: Fleet
+) -> None:
+    path = fleet(30)
+    thor.emulator.fill(read_command_file(str(path)))
+    reading, writing = os.pipe()
+    process = start("stop-many", path, stdout=writing)
+    os.close(writing)
+    os.close(reading)
+    result = finish(process)
+    assert (result.status, thor.requests) == (0, 30)
+    assert result.err.count("standard output gets no more outcomes (Broken pipe)") == 1
+    (journal,) = path.parent.glob("thor-stops-*.jsonl")
+    assert journal.read_text().count("\n") == 32
+
+
+def test_an_interrupted_run_prints_the_command_that_goes_on(
+    thor: Thor, start: Start, run: Run, fleet: Fleet
+) -> None:
+    path = fleet(20)
+    thor.emulator.fill(read_command_file(str(path)))
+    process = start("stop-many", path, "--over", 10_000, "--attempts", 2)
+    assert process.stdout
+    process.stdout.readline()
+    *_, last = interrupt(process).err.splitlines()
+    words = shlex.split(last.partition("go on with: ")[2])
+    assert words[:2] == ["thor-async", "stop-many"]
+    assert words[-5:] == ["--resume", "--attempts", "2", "--over", "10000"]
+    assert run(*words[1:-2]).status == 0
+    assert thor.requests == 20
+
+
+def test_no_password_is_in_the_command_that_goes_on() -> None:
+    args = argparse.Namespace(file="a b.csv", proxy="http://user:pass@proxy:1", max_rate=2.5)
+    assert format_continue_command(args, "j.jsonl") == (
+        "thor-async stop-many 'a b.csv' --output j.jsonl --resume --proxy URL --rate 2.5"
+    )
+
+
+def test_resume_without_a_journal_names_the_last_one(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(3)
+    run("stop-many", path)
+    (journal,) = path.parent.glob("thor-stops-*.jsonl")
+    assert f"the last one here is {journal} (see" in run("stop-many", path, "--resume").err
+
+
+def test_the_first_failures_are_named_also_those_of_earlier_runs(
+    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path
+) -> None:
+    path, output = fleet(9), tmp_path / "out.jsonl"
+    thor.emulator.fill(read_command_file(str(path)))
+    thor.emulator.always("ConnectorNotValid", chargebox="box-1")
+    thor.emulator.script(ScriptedAnswer(drop=True), chargebox="box-4")
+    for number in (5, 6, 7, 8):
+        thor.emulator.always("WrongTransaction", chargebox=f"box-{number}")
+    run("stop-many", path, "--output", output)
+    result = run("stop-many", path, "--output", output, "--resume")
+    lines = [line for line in result.err.splitlines() if "line " in line]
+    assert lines[0] == (
+        "thor-async: line 3: chargebox 'box-1' connector 1: ConnectorNotValid: Thor answered 400: "
+        "ConnectorNotValid"
+    )
+    assert [line.split()[2] for line in lines] == ["3:", "7:", "8:", "9:", "10:"]
+    assert "slowest" not in result.err
+
+
+def test_quiet_prints_only_what_is_wrong(thor: Thor, run: Run, fleet: Fleet) -> None:
+    path = fleet(30)
+    thor.emulator.fill(read_command_file(str(path)))
+    result = run("stop-many", path, "--quiet")
+    assert (result.status, len(result.err.splitlines())) == (0, 1)
+    assert result.err.startswith("thor-async: the journal is ")
+    thor.emulator.api_key = "renewed"
+    _, reason, go_on = run("stop-many", path, "--quiet").err.splitlines()
+    assert "APIKeyNotFound" in reason
+    assert go_on.endswith(" --resume --quiet --resend fix")
+
+
+def test_fifty_unknown_chargeboxes_and_nothing_else_end_a_run_without_a_terminal(
+    thor: Thor, run: Run, fleet: Fleet
+) -> None:
+    path = fleet(300)
+    result = run("stop-many", path)
+    assert result.status == 3
+    assert 50 <= thor.requests <= 50 + 32
+    *_, last = result.err.splitlines()
+    assert last == (
+        "thor-async: Thor knows none of the first 50 chargeboxes: check the address and the "
+        f"account, or give --go-on: {300 - thor.requests} of 300 commands were not sent"
+    )
+    assert run("stop-many", path, "--go-on").status == 3
+    assert thor.requests >= 350
+
+
+@pytest.mark.parametrize("known", ["box-0", "box-30"])
+def test_one_known_chargebox_shows_the_right_environment(
+    thor: Thor, run: Run, fleet: Fleet, known: str
+) -> None:
+    thor.emulator.add_chargebox(known)
+    assert run("stop-many", fleet(200)).status == 3
+    assert thor.requests == 200
+
+
+def test_the_question_about_the_environment(
+    thor: Thor, run: Run, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[str] = []
+
+    async def answer(question: str, interrupted: object) -> bool:
+        questions.append(question)
+        return True
+
+    monkeypatch.setattr(stop_many, "ask_to_go_on", answer)
+    result = run("stop-many", fleet(200))
+    assert (result.status, thor.requests, len(result.records)) == (3, 200, 200)
+    (question,) = questions
+    left = int(question.split(" charges are left")[0].split()[-1])
+    assert 200 - 50 - 32 <= left <= 150
+
+
+def test_a_few_unknown_chargeboxes_and_no_other_are_told_at_the_end(
+    thor: Thor, run: Run, fleet: Fleet
+) -> None:
+    hint = "Thor knows none of these chargeboxes: check the address and the account, or the file"
+    assert hint in run("stop-many", fleet(3)).err
+    assert hint not in run("stop-many", fleet(1)).err
+    thor.emulator.add_chargebox("box-2")
+    assert hint not in run("stop-many", fleet(3)).err

@@ -71,7 +71,10 @@ def test_what_matches_is_stopped_by_its_transaction(
         (["--chargebox", "C"], "the nearest names are 'A', 'B'"),
         (["--type", "lokal"], "the nearest names are 'local'"),
         (["--chargebox", "A", "--alias", "*B"], "the nearest names are 'Chargebox A'"),
-        (["--older-than", "2d"], "no charge that matches runs longer than 2 days"),
+        (
+            ["--older-than", "2d"],
+            "that matches runs longer than 48.0 h (the oldest: 20.0 h)",
+        ),
     ],
 )
 def test_a_filter_that_matches_nothing(
@@ -136,7 +139,7 @@ def test_every_command_has_its_transaction(
         RunningCharge(chargebox="C", connector=1, transaction=6, id_tag=TAG),
     ]
 
-    async def read(client: ThorClient, *, with_aliases: bool) -> object:
+    async def read(client: ThorClient, *, needs_aliases: bool) -> object:
         return charges, {}
 
     monkeypatch.setattr(running, "_read_lists", read)

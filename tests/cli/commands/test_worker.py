@@ -76,4 +76,4 @@ def test_no_other_address_is_shown_either(thor: Thor, run: Run, option: str, mar
 def test_addresses_that_can_be_used(thor: Thor, run: Run, address: str) -> None:
     # The next thing that is looked at.
     result = run("worker", "--nats", address, "--base-url", "x")
-    assert "base_url must be an address" in result.err
+    assert "--base-url must be an address" in result.err

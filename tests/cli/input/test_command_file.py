@@ -49,8 +49,7 @@ def test_every_bad_row_is_named_and_nothing_is_sent(
         f"line 3: connector {whole}",
         f"line 5: connector {whole}",
         r"line 6: chargebox must not hold control characters, not 'D\nD': clean it",
-        "line 8: transaction must be an int of at least 1, not 0: "
-        "leave it out when it is not known",
+        "line 8: transaction must be at least 1, not 0: leave it out when it is not known",
         "line 9: id_tag must not be empty or blank",
         f"line 10: connector {whole}",
         "line 11: 3 cells under 4 columns: add or quote what is missing",
@@ -194,3 +193,19 @@ def test_a_row_costs_little_beside_the_file(tmp_path: Path) -> None:
     assert len(kept) == count
     assert now - path.stat().st_size < 40 * count
     assert most - path.stat().st_size < 200 * count
+
+
+def test_every_bad_row_is_found_again(write: Callable[..., Path]) -> None:
+    path = write(HEADER, *(f"A,{'one' if n % 2 else 1},{TAG},{n + 1}" for n in range(100)))
+    command_file = read_command_file(str(path), skip_bad=True)
+    found = dict(command_file.find_bad_rows())
+    assert list(found) == list(range(3, 103, 2))
+    assert all("connector" in fault for fault in found.values())
+
+
+def test_a_misspelled_file_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").touch()
+    with pytest.raises(UsageError, match=r"cannot read .*: did you mean .*fleet\.csv"):
+        read_command_file(str(tmp_path / "fleat.csv"))
+    with pytest.raises(UsageError, match="give a CSV file"):
+        read_command_file(str(tmp_path / "charges.txt"))

@@ -175,10 +175,19 @@ def test_json_lines(write: Callable[..., Path]) -> None:
     ("line", "problem"),
     [
         ('{"chargebox":"A","connector":1}', "no id_tag: add it"),
-        (f'{{"chargebox":"A","connector":"1","id_tag":"{TAG}"}}', "connector must be an int"),
-        (f'{{"chargebox":"A","connector":true,"id_tag":"{TAG}"}}', "connector must be an int"),
+        (
+            f'{{"chargebox":"A","connector":"1","id_tag":"{TAG}"}}',
+            "connector must be a whole number without quotes",
+        ),
+        (
+            f'{{"chargebox":"A","connector":true,"id_tag":"{TAG}"}}',
+            "connector must be a whole number without quotes",
+        ),
         (f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}"', "not a JSON object"),
-        (f'{{"chargebox":"A","connector":1,"id_tag":["{TAG}"]}}', "id_tag must be a str, not a l"),
+        (
+            f'{{"chargebox":"A","connector":1,"id_tag":["{TAG}"]}}',
+            "id_tag must be a text in quotes",
+        ),
         (f'["{TAG}"]', "not a JSON object"),
         (
             f'{{"chargebox":"A","connector":1,"id_tag":"{TAG}","ref":1,"x":2}}',

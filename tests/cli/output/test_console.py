@@ -1,96 +1,46 @@
-"""Progress and tables, on a terminal and in a file."""
+"""Tables, on a terminal and in a file."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 
 import pytest
 
 from tests.cli.conftest import NO_OVERCLAIMS, Run
-from thor_async import PaceLowered, PaceRestored
+from tests.cli.output.conftest import Terminal
 from thor_async.cli import main
-from thor_async.cli.output import console
-from thor_async.cli.output.allowed_rate import AllowedRate
-from thor_async.cli.output.stats import BatchStats, Kind
+from thor_async.cli.output.console import print_table
+from thor_async.cli.output.stats import Kind
 
-RELAYED = Kind("relayed", "", "", "done")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    return Terminal()
-
-
-def test_a_terminal_gets_a_bar(terminal: Terminal) -> None:
-    with console.progress(3, BatchStats(), terminal, AllowedRate()) as advance:
-        advance()
-        advance()
-    assert "━" in terminal.getvalue()
-    assert "2/3" in terminal.getvalue()
-
-
-@pytest.mark.parametrize("missing", [True, False])
-def test_plain_lines_without_rich_or_when_not_live(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, missing: bool
-) -> None:
-    if missing:
-        monkeypatch.setitem(sys.modules, "rich.console", None)
-    with console.progress(30, BatchStats(), terminal, AllowedRate(), live=missing) as advance:
-        for _ in range(30):
-            advance()
-    assert terminal.getvalue() == "".join(f"{count} of 30: \n" for count in range(3, 31, 3))
-
-
-def test_the_time_left_is_by_the_rate_that_thor_allows(terminal: Terminal) -> None:
-    allowed, stats = AllowedRate(), BatchStats()
-    with console.progress(2000, stats, terminal, allowed, live=False) as advance:
-        for number in range(200):
-            stats.kinds[RELAYED] += 1
-            advance()
-            if number == 99:
-                allowed(PaceLowered(19.7))
-        allowed(PaceRestored(40.0))
-        allowed(PaceRestored(None))
-    *lines, last = terminal.getvalue().splitlines()
-    assert lines == [
-        "100 of 2,000: 100 relayed; Thor allows about 20 a second: 96 s left",
-        "200 of 2,000: 200 relayed; Thor allows about 20 a second: 91 s left",
-        "200 of 2,000: 200 relayed; Thor allows about 40 a second: 45 s left",
-    ]
-    assert last.startswith("200 of 2,000: 200 relayed; ")
-    assert last.endswith(" left; no limit is known")
-
-
-def test_the_bar_tells_the_rate_that_thor_allows(terminal: Terminal) -> None:
-    allowed = AllowedRate()
-    with console.progress(2000, BatchStats(), terminal, allowed) as advance:
-        advance()
-        allowed(PaceLowered(0.5))
-    # The console is 80 characters wide.
-    assert "Thor allows about 0.5 a second:" in terminal.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.04, "0.0 s"),
-        (9.6, "9.6 s"),
-        (10, "10 s"),
-        (119, "119 s"),
-        (120, "2 min"),
-        (7300, "2.0 h"),
-    ],
+KINDS = Counter(
+    {
+        Kind("relayed", "", "stopped", "done"): 1_200,
+        Kind("rejected", "ChargeboxNotFound", "", "fix"): 30,
+    }
 )
-def test_a_duration(seconds: float, expected: str) -> None:
-    assert console.format_duration(seconds) == expected
+
+
+def test_a_table_in_a_terminal_that_is_too_narrow_is_a_list(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(KINDS, terminal)
+    assert (
+        terminal.getvalue() == "1,200 relayed stopped: done\n30 rejected ChargeboxNotFound: fix\n"
+    )
+
+
+def test_a_table_in_a_terminal_without_a_cursor_is_plain(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    print_table(KINDS, terminal)
+    plain = io.StringIO()
+    print_table(KINDS, plain)
+    assert terminal.getvalue() == plain.getvalue()
+    assert plain.getvalue().isascii()
 
 
 def test_the_demo_in_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

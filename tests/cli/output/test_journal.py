@@ -23,8 +23,13 @@ from tests.cli.conftest import (
 )
 from tests.cli.output.conftest import final, lines, outcomes, refused, sent
 from tests.conftest import KEY, TAG
+from thor_async import Confirmation, RejectedError, StopCharge, StopOutcome, Verdict
+from thor_async._confirm.tracker import LATER_CHARGE
 from thor_async.cli.input.command_file import read_command_file
+from thor_async.cli.output import journal
 from thor_async.cli.output.journal import Journal
+from thor_async.cli.output.printable import encode_line
+from thor_async.cli.stop_results import StopResult
 
 
 def test_a_journal_has_a_start_a_line_for_each_row_and_an_end(
@@ -213,6 +218,17 @@ def test_a_full_disk_stops_the_dispatch_before_an_outcome_is_lost(
     run("stop-many", path, "--output", output, "--resume", "--base-url", thor.base_url)
     assert set(sent(thor).values()) == {1}
     assert set(final(output)) == set(range(300))
+
+
+def test_the_reserve_has_room_for_the_longest_line() -> None:
+    long = "\U0001f600" * 200
+    error = RejectedError(long, status=400, code=long)
+    error.request_id = long
+    command = StopCharge("A" * 100, 9, TAG, 2**63 - 1, ref="B" * 100)
+    rejected = StopOutcome(command, 10**9, Verdict.REJECTED, error, 10**9, 1e9 / 3, True, long)
+    confirmation = Confirmation("still_running", LATER_CHARGE, rejected, 10**9, energy=1e300)
+    line = {"line": 10**9, **StopResult(rejected, confirmation).record(), "interrupted": True}
+    assert 2048 < len(encode_line(line)) - 200 < journal._MAX_LINE
 
 
 def limited(size: int) -> str:

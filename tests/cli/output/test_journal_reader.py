@@ -122,4 +122,4 @@ def test_the_report_of_a_repaired_journal(
     report = tmp_path / "report.html"
     more = ("--resume", "--repair", "--report", report, "--at-most", 9)
     assert run("stop-many", fleet(8), "--output", journal, *more).status == 0
-    assert "8 charges to stop" in report.read_text()
+    assert "to stop 8 charges of" in report.read_text()

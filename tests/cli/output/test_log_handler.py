@@ -70,7 +70,7 @@ def test_a_line_of_json_has_what_it_is_about_as_fields(
     log = logging.getLogger("thor_async.worker")
     about = {"chargebox": "A\u202e", "verdict": "rejected", "code": None, "ref": {"row": 7}}
     with log_to_stderr("info", as_json=True):
-        log.warning("message %d is a dead letter", 7, extra={"thor_fields": about})
+        log.warning("message %d is a dead letter", 7, extra=about)
         log.info("serving")
     first, second = map(msgspec.json.decode, capsys.readouterr().err.splitlines())
     assert first.pop("time").endswith("Z")

@@ -1,10 +1,18 @@
-"""Rows of every category."""
+"""Rows of every category, and pages of rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import msgspec
 
+from thor_async.cli.report.history import History, Run
+from thor_async.cli.report.page import write_report
 from thor_async.cli.report.rows import ReportRow
+from thor_async.cli.report.views import ReportHeader
+
+EVIL = "</script><script>document.title='evil'</script><img src=http://evil.example/>&\"'"
 
 
 def make_row(index: int, verdict: str = "relayed", **more: object) -> ReportRow:
@@ -45,3 +53,27 @@ ROWS: list[tuple[str, str, dict[str, object]]] = [
     ("not_sent", "not_sent", {"state": "unconfirmed"}),
     ("not_sent", "not_sent", {"next_step": "fix"}),
 ]
+
+
+def write_page(
+    page: Path,
+    rows: list[ReportRow],
+    *,
+    failure: str | None = None,
+    left_out: int = 0,
+    left_out_rows: Sequence[tuple[int, str]] = (),
+    runs: Sequence[Run] = (),
+) -> None:
+    """Writes a report of these rows."""
+    history = History.from_rows(rows)
+    history.runs = list(runs)
+    header = ReportHeader(
+        "fleet.csv",
+        "d1ge57" * 10 + "d1ge",
+        "https://thor.example",
+        len(rows),
+        left_out,
+        failure,
+        left_out_rows,
+    )
+    write_report(str(page), header, rows, history)

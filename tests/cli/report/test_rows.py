@@ -1,13 +1,12 @@
-"""The category of a row, and the rows of an output with and without crashes."""
+"""The category of a row, and its times: never better than what is known."""
 
 from __future__ import annotations
 
-import io
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
-from tests.cli.conftest import Fleet
 from tests.conftest import TAG
 from thor_async import (
     APIKeyNotFound,
@@ -21,8 +20,7 @@ from thor_async import (
     ThorError,
     Verdict,
 )
-from thor_async.cli.input.command_file import CommandFile, read_command_file
-from thor_async.cli.report.rows import CATEGORIES, ReportRow, ReportRows
+from thor_async.cli.report.rows import CATEGORIES, ReportRow
 from thor_async.cli.stop_results import StopResult
 
 from .samples import ROWS, make_row
@@ -75,50 +73,33 @@ def test_there_is_a_row_of_every_category() -> None:
     assert {category for category, _, _ in ROWS} == CATEGORIES.keys()
 
 
-def make_output(*lines: dict[str, object]) -> io.BytesIO:
-    return io.BytesIO(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+def at(seconds: float) -> datetime:
+    return datetime(2026, 1, 31, 18, 0, tzinfo=UTC) + timedelta(seconds=seconds)
 
 
-START: dict[str, object] = {"journal": 1, "input": "d1ge57", "rows": 4}
-END: dict[str, object] = {"ended": "2026-01-31T18:00:00.000Z"}
+TIMES: list[tuple[str, dict[str, object], float | None, float | None, float | None]] = [
+    ("relayed", {"status": 200}, 7, 10, None),
+    ("relayed", {}, 7, 10, None),  # of an older version, which wrote no status
+    ("rejected", {"status": 400}, 7, 10, None),
+    ("indeterminate", {"status": 500}, 7, 10, None),
+    ("indeterminate", {}, 7, None, None),
+    ("not_sent", {"attempts": 0}, None, None, None),
+    ("relayed", {"state": "stopped", "answered_at": at(5)}, 2, 5, 10),
+    ("relayed", {"state": "refused", "answered_at": at(5)}, 2, 5, 10),
+    ("relayed", {"state": "still_running", "answered_at": at(5)}, 2, 5, 10),
+    ("relayed", {"state": "unconfirmed", "answered_at": at(5)}, 2, 5, None),
+    ("relayed", {"state": "stopped"}, None, None, 10),  # of an older version
+]
 
 
-def outcome(index: int, verdict: str, **more: object) -> dict[str, object]:
-    row: dict[str, object] = msgspec.to_builtins(make_row(index, verdict, **more))
-    return row
-
-
-def categories(command_file: CommandFile, *lines: dict[str, object], **settings: bool) -> list[str]:
-    return [row.category for row in ReportRows(make_output(*lines), command_file, **settings)]
-
-
-def test_rows_without_a_line(fleet: Fleet) -> None:
-    command_file = read_command_file(str(fleet(4)))
-    relayed, throttled = outcome(0, "relayed"), outcome(1, "rejected", next_step="resend")
-    run = START, relayed, throttled
-    assert categories(command_file) == ["not_sent"] * 4
-    assert categories(command_file, *run, END) == ["relayed", "refused", "not_sent", "not_sent"]
-    # A run without an end crashed: it may have sent what has no outcome of it.
-    assert categories(command_file, *run) == ["relayed", "refused", "unknown", "unknown"]
-    crashed = *run, END, START, outcome(2, "not_sent")
-    assert categories(command_file, *crashed) == ["relayed", "unknown", "not_sent", "unknown"]
-    later = *crashed, START, END
-    assert categories(command_file, *later) == ["relayed", "unknown", "not_sent", "unknown"]
-
-
-def test_outcomes_that_could_not_be_written_are_unknown(fleet: Fleet) -> None:
-    command_file = read_command_file(str(fleet(2)))
-    relayed = outcome(0, "relayed")
-    assert categories(command_file, relayed) == ["relayed", "not_sent"]
-    assert categories(command_file, relayed, all_written=False) == ["relayed", "unknown"]
-    [_, row] = ReportRows(make_output(relayed), command_file, all_written=False)
-    assert row.message == "the run ended before its outcome was written"
-    assert row.next_step == "resend"  # with its transaction a repeat is safe
-    assert row.maybe_applied
-
-
-def test_an_incomplete_last_line_is_left_out(fleet: Fleet) -> None:
-    command_file = read_command_file(str(fleet(2)))
-    output = make_output(START, outcome(0, "relayed"), outcome(1, "relayed"))
-    cut = io.BytesIO(output.getvalue()[:-5])
-    assert [row.category for row in ReportRows(cut, command_file)] == ["relayed", "unknown"]
+@pytest.mark.parametrize(("verdict", "more", "asked", "answered", "proven"), TIMES)
+def test_a_time_is_only_told_where_it_is_known(
+    verdict: str,
+    more: dict[str, object],
+    asked: float | None,
+    answered: float | None,
+    proven: float | None,
+) -> None:
+    row = make_row(0, verdict, **{"at": at(10), "elapsed": 3.0, "attempts": 1} | more)
+    expected = [None if seconds is None else at(seconds) for seconds in (asked, answered, proven)]
+    assert [row.asked, row.answered, row.proven] == expected

@@ -36,7 +36,8 @@ from ..nats_connection import (
 )
 from ..nats_login import show_servers
 from ..nats_publisher import CommandMessage, CommandPublisher
-from ..output.console import format_duration, print_error
+from ..output.console import print_error
+from ..output.durations import format_duration
 from ..output.printable import encode_line, printable
 
 _WIDTHS = (10, 8, 20, 9, 13)

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from thor_async import StopCharge
 from thor_async.emulator import ThorEmulator
 
+from ..demo_report import write_demo_report
 from ..demo_stories import STORIES, DemoResult
 from ..emulator_factory import make_emulator
 from ..errors import UsageError
 from ..input.command_file import read_command_file
 from ..output.console import print_table
+from ..output.timestamps import utc_timestamp
+from ..report.page import check_report_path
 
 _CHARGES, _CHARGES_OF_RATE_LIMIT = 1000, 300
 # A batch pauses after 64 commands in a row without an answer. The others must be enough to show
@@ -26,19 +29,30 @@ _FEWEST = {"outage": 300, "rate-limit": 100}
 
 def run(args: argparse.Namespace) -> int:
     """Runs a batch or a story, prints its outcomes, and checks them against the emulator."""
+    if args.report is not None:
+        check_report_path(args.report)
     commands = _choose_commands(args)
     emulator = make_emulator(commands, faults=args.faults, seed=args.seed)
     result = DemoResult()
-    started = time.monotonic()
-    asyncio.run(_run_story(args.story, emulator, commands, result))
-    return _print_result(emulator, result, time.monotonic() - started)
+    started, started_at = time.monotonic(), utc_timestamp()
+    address = asyncio.run(_run_story(args.story, emulator, commands, result))
+    status = _print_result(emulator, result, time.monotonic() - started)
+    if args.report is not None:
+        try:
+            write_demo_report(args, commands, result, address, started_at)
+        except OSError as error:
+            raise UsageError(f"cannot write {args.report} ({error.strerror})") from None
+        print(f"The report is in {args.report}")
+    return status
 
 
 async def _run_story(
     story: str | None, emulator: ThorEmulator, commands: Sequence[StopCharge], result: DemoResult
-) -> None:
+) -> str:
+    """Returns the address of the emulator."""
     async with emulator:
         await STORIES[story](emulator, commands, result)
+        return emulator.base_url
 
 
 def _print_result(emulator: ThorEmulator, result: DemoResult, seconds: float) -> int:

@@ -47,18 +47,20 @@ async def _publish(args: argparse.Namespace, command_file: CommandFile) -> int:
             is_local=is_local(args),
         )
         publisher = CommandPublisher(jetstream, subjects)
-        status = await publisher.publish(_make_messages(command_file, args.as_of), total, window)
+        status = await publisher.publish(_make_messages(args, command_file), total, window)
     if not status:
         _print_count(args, publisher, window)
     return status
 
 
-def _make_messages(command_file: CommandFile, as_of: datetime | None) -> Iterator[CommandMessage]:
+def _make_messages(args: argparse.Namespace, command_file: CommandFile) -> Iterator[CommandMessage]:
     """Yields the rows with an `as_of`, each with the same id whenever this file is published."""
     now = datetime.now(UTC)
+    # JetStream looks for the id among the messages of all subjects of the stream.
+    file = f"{command_file.digest} {args.subject} {args.as_of or ''}"
     for row, command in enumerate(command_file):
-        dated = msgspec.structs.replace(command, as_of=command.as_of or as_of or now)
-        name = f"{command_file.digest} {command_file.line_number(row)} {as_of or ''}"
+        dated = msgspec.structs.replace(command, as_of=command.as_of or args.as_of or now)
+        name = f"{file} {command_file.line_number(row)}"
         headers = {"Nats-Msg-Id": hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}
         yield CommandMessage(msgspec.json.encode(dated), headers)
 

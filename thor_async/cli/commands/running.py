@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from thor_async import RunningCharge, ThorClient, ThorError
 
+from ..charge_filters import Aliases, describe_unknown, needs_aliases, select_charges
 from ..client_factory import make_client
 from ..errors import UsageError
-from ..input.command_file import read_command_file
+from ..input.command_file import CommandFile, read_command_file
 from ..input.csv_format import parse_text
 from ..input.encodings import find_encoding
 from ..output.console import print_error
-from ..output.csv_rows import MASKED, format_csv
+from ..output.csv_rows import MASKED, find_columns, format_csv, make_row
 from ..output.printable import encode_line
 
-_COLUMNS = ("chargebox", "connector", "id_tag", "transaction", "alias", "date_started", "energy")
+_COLUMNS = (
+    *("chargebox", "connector", "id_tag", "transaction"),
+    *("alias", "date_started", "energy_wh", "type"),
+)
 
 Row = dict[str, Any]
 
@@ -43,33 +46,33 @@ class TagFile:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the running charges; 1 if some were left out."""
-    client = make_client(args)
-    tag_file = TagFile(args.tags)
+    """Prints the running charges; 1 if some were left out, or if a row of a file does not run."""
+    if args.file is not None:
+        return _compare_file(args, read_command_file(args.file))
+    client, tag_file = make_client(args), TagFile(args.tags)
     chargeboxes = _read_chargeboxes(args.chargeboxes)
-    charges, aliases = read_lists(client, with_aliases=args.alias is not None)
-    selected = (c for c in charges if chargeboxes is None or c.chargebox in chargeboxes)
-    rows = list(_make_rows(selected, aliases, tag_file, args.alias))
+    charges, aliases = read_lists(client, needs_aliases=needs_aliases(args))
+    if chargeboxes is not None:
+        charges = [charge for charge in charges if charge.chargebox in chargeboxes]
+    selection = select_charges(args, charges, aliases)
+    rows = [_make_row(charge, aliases, tag_file) for charge in selection.matching]
     complete = [row for row in rows if row["id_tag"] is not None]
-    _write(complete, as_json=args.jsonl)
-    for row in rows:
-        if row["id_tag"] is None:
-            print_error(
-                f"chargebox {row['chargebox']!r} connector {row['connector']} transaction "
-                f"{row['transaction'] or 'unknown'}: no id_tag, left out: give it by --tags"
-            )
-    return 0 if len(complete) == len(rows) else 1
+    _write(args, _COLUMNS, complete)
+    if not args.quiet:
+        _print_left_out(rows, selection.unclear)
+    return 0 if len(complete) == len(rows) and not selection.unclear else 1
 
 
 def read_lists(
-    client: ThorClient, *, with_aliases: bool
+    client: ThorClient, *, needs_aliases: bool
 ) -> tuple[list[RunningCharge], dict[str, str | None]]:
-    """Returns the running charges, and the alias of each chargebox if they are needed.
+    """Returns the running charges, and the alias of each chargebox.
 
-    Raises UsageError without a complete list.
+    Raises UsageError without a complete list; without `needs_aliases`, a list of chargeboxes that
+    fails is only a warning.
     """
     try:
-        return asyncio.run(_read_lists(client, with_aliases=with_aliases))
+        return asyncio.run(_read_lists(client, needs_aliases=needs_aliases))
     except ThorError as error:
         raise UsageError(
             f"no list: {error.message}: run thor-async check to find the cause"
@@ -77,35 +80,69 @@ def read_lists(
 
 
 async def _read_lists(
-    client: ThorClient, *, with_aliases: bool
+    client: ThorClient, *, needs_aliases: bool
 ) -> tuple[list[RunningCharge], dict[str, str | None]]:
     async with client as thor:
         charges = await thor.running_charges()
-        chargeboxes = await thor.chargeboxes() if with_aliases else []
+        try:
+            chargeboxes = await thor.chargeboxes()
+        except ThorError as error:
+            if needs_aliases:
+                raise
+            print_error(f"no aliases, because of the list of chargeboxes: {error.message}")
+            chargeboxes = []
     return charges, {chargebox.id: chargebox.alias for chargebox in chargeboxes}
 
 
-def _make_rows(
-    charges: Iterable[RunningCharge],
-    aliases: dict[str, str | None],
-    tag_file: TagFile,
-    glob: str | None,
-) -> Iterator[Row]:
-    """Yields the charges at chargeboxes whose alias matches `glob`, if that is given."""
-    for charge in charges:
-        alias = aliases.get(charge.chargebox)
-        if glob is not None and not fnmatchcase((alias or "").casefold(), glob.casefold()):
-            continue
-        started = charge.date_started
-        yield {
-            "chargebox": charge.chargebox,
-            "connector": charge.connector,
-            "id_tag": charge.id_tag or tag_file.find(charge),
-            "transaction": charge.transaction,
-            "alias": alias,
-            "date_started": None if started is None else started.isoformat(timespec="seconds"),
-            "energy": charge.energy,
-        }
+def _compare_file(args: argparse.Namespace, command_file: CommandFile) -> int:
+    """Prints the rows of a file, and of each whether its charge runs now; 0 if all do."""
+    charges, aliases = read_lists(make_client(args), needs_aliases=False)
+    running = {(charge.chargebox, charge.connector): charge for charge in charges}
+    rows, counts = [], {"yes": 0, "no": 0, "other": 0}
+    for command in command_file:
+        charge = running.get((command.chargebox, command.connector))
+        state = "no"
+        if charge is not None:
+            is_other = command.transaction not in {None, charge.transaction}
+            state = "other" if is_other else "yes"
+        counts[state] += 1
+        alias = aliases.get(command.chargebox)
+        rows.append(make_row(command) | ({"alias": alias} if alias else {}) | {"running": state})
+    _write(args, [*dict.fromkeys([*find_columns(command_file), "alias", "running"])], rows)
+    if not args.quiet:
+        print_error(
+            f"of {len(rows):,} rows, {counts['yes']:,} run now, {counts['no']:,} are not in the "
+            f"list, and at {counts['other']:,} another charge runs"
+        )
+    return 0 if counts["yes"] == len(rows) else 1
+
+
+def _make_row(charge: RunningCharge, aliases: Aliases, tag_file: TagFile) -> Row:
+    started = charge.date_started
+    return {
+        "chargebox": charge.chargebox,
+        "connector": charge.connector,
+        "id_tag": charge.id_tag or tag_file.find(charge),
+        "transaction": charge.transaction,
+        "alias": aliases.get(charge.chargebox),
+        "date_started": None if started is None else started.isoformat(timespec="seconds"),
+        "energy_wh": charge.energy,
+        "type": charge.type,
+    }
+
+
+def _print_left_out(rows: Iterable[Row], unclear: Iterable[RunningCharge]) -> None:
+    for row in rows:
+        if row["id_tag"] is None:
+            print_error(
+                f"chargebox {row['chargebox']!r} connector {row['connector']} transaction "
+                f"{row['transaction'] or 'unknown'}: no id_tag, left out: give it by --tags"
+            )
+    for charge in unclear:
+        print_error(
+            f"chargebox {charge.chargebox!r} connector {charge.connector}: no "
+            f"{describe_unknown(charge)} in the list, left out"
+        )
 
 
 def _read_chargeboxes(path: str | None) -> set[str] | None:
@@ -124,17 +161,25 @@ def _read_chargeboxes(path: str | None) -> set[str] | None:
     return {parse_text(line) for line in lines if line.strip()}
 
 
-def _write(rows: Iterable[Row], *, as_json: bool) -> None:
+def _write(args: argparse.Namespace, columns: Sequence[str], rows: Iterable[Row]) -> None:
     is_terminal = sys.stdout.isatty()
     if is_terminal:
         # Other people can read a screen.
         rows = [row | {"id_tag": MASKED} for row in rows]
-        print_error(
-            "id_tags are masked on a terminal: send the output to a file, or to "
-            "thor-async stop-many -"
-        )
-    if as_json:
-        text = b"".join(map(encode_line, rows)).decode()
+        if not args.quiet:
+            print_error(
+                "id_tags are masked on a terminal: send the output to a file, or to "
+                "thor-async stop-many -"
+            )
+    sys.stdout.writelines(_format(args, columns, rows, for_terminal=is_terminal))
+
+
+def _format(
+    args: argparse.Namespace, columns: Sequence[str], rows: Iterable[Row], *, for_terminal: bool
+) -> Iterator[str]:
+    if args.json:
+        yield encode_line(list(rows)).decode()
+    elif args.jsonl:
+        yield from (encode_line(row).decode() for row in rows)
     else:
-        text = "".join(format_csv(_COLUMNS, rows, for_terminal=is_terminal))
-    sys.stdout.write(text)
+        yield from format_csv(columns, rows, for_terminal=for_terminal)

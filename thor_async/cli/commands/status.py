@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from thor_async import StopCharge
 
@@ -15,7 +17,8 @@ from ..output.console import print_error
 from ..output.csv_rows import MASKED, find_columns, format_csv, make_row
 from ..output.journal_reader import read_resume_state
 from ..output.kept_input import KeptInput
-from ..output.resume import ResumeState
+from ..output.printable import encode_line
+from ..output.resume import ResumeState, is_unwatched
 from ..output.summary import print_counts, print_rows_table, print_unwatched
 
 
@@ -23,8 +26,12 @@ def run(args: argparse.Namespace) -> int:
     """Prints the number of rows of each kind, or the rows that are left; sends nothing."""
     if not args.remaining:
         resume_state = _read_journal(args.journal)
-        _print_state(resume_state, to_stdout=True)
-        return resume_state.find_status(watch=resume_state.is_watched)
+        status = resume_state.find_status(watch=resume_state.is_watched)
+        if args.json:
+            print(encode_line(_summarize(resume_state, status)).decode(), end="")
+        else:
+            _print_state(resume_state, to_stdout=True)
+        return status
     command_file = _read_input(args)
     resume_state = _read_journal(args.journal, command_file)
     _print_state(resume_state, to_stdout=False)
@@ -57,6 +64,24 @@ def _read_input(args: argparse.Namespace) -> CommandFile:
     if content is None:
         raise UsageError(f"no input at {kept.path}: give the input of the journal as FILE")
     return parse_command_file(str(kept.path), content, skip_bad=True)
+
+
+def _summarize(resume_state: ResumeState, status: int) -> dict[str, Any]:
+    """Returns the numbers of rows as one JSON object."""
+    kinds, without = resume_state.count_kinds(), resume_state.count_without_outcome()
+    steps: Counter[str] = Counter()
+    for kind, count in (kinds + without).items():
+        steps[kind.next_step] += count
+    return {
+        "status": status,
+        "rows": len(resume_state),
+        "runs": resume_state.runs,
+        "rows_left_out": resume_state.left_out,
+        "without_outcome": without.total(),
+        "not_looked_at": sum(count for kind, count in kinds.items() if is_unwatched(kind)),
+        "next_steps": steps,
+        "outcomes": [kind._asdict() | {"count": count} for kind, count in kinds.most_common()],
+    }
 
 
 def _print_state(resume_state: ResumeState, *, to_stdout: bool) -> None:

@@ -14,7 +14,7 @@ class BadRows:
     """
 
     def __init__(self, messages: Sequence[str] = (), *, limit: int = _SHOWN) -> None:
-        self.count = len(messages)
+        self.count: int = len(messages)
         self._limit = limit
         self._first = list(messages[:limit])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import sys
 from array import array
@@ -22,6 +23,7 @@ from .spreadsheets import LeadingZeros
 
 STANDARD_INPUT = "standard input"
 
+_CUTOFF = 0.8
 _PROGRESS_GAP = 5.0
 _PROGRESS_ROWS = 10_000
 """The clock is looked at after this number of rows."""
@@ -38,14 +40,14 @@ class CommandFile:
 
     def __init__(self, name: str, content: bytes) -> None:
         self.name = name
-        self.digest = hashlib.sha256(content).hexdigest()
+        self.digest: str = hashlib.sha256(content).hexdigest()
         self._encoding = find_encoding(name, content)
         self._content = self._encoding.to_utf_8(content)
         self._starts, self._ends, self._lines = array("Q"), array("Q"), array("Q")
-        self.bad_rows = BadRows()
+        self.bad_rows: BadRows = BadRows()
         self.duplicate_lines: list[int] = []
-        self.warnings = self._encoding.warnings(name)
-        self.longest_row = 0
+        self.warnings: list[str] = self._encoding.warnings(name)
+        self.longest_row: int = 0
         self._parser = _find_parser(name, self._content)
         self._check_rows(name)
 
@@ -71,6 +73,17 @@ class CommandFile:
     def count_chargeboxes(self, rows: Iterable[int]) -> int:
         """Returns the number of different chargeboxes in these rows."""
         return len({self[row].chargebox for row in rows})
+
+    def find_bad_rows(self) -> Iterator[tuple[int, str]]:
+        """Yields the line and the fault of every row that cannot be used.
+
+        It parses the file again: `bad_rows` has only the first ones.
+        """
+        for span in self._parser.find_rows(self._content):
+            try:
+                self._parse(span.start, span.end)
+            except ValueError as error:
+                yield span.line, str(error)
 
     def _check_rows(self, name: str) -> None:
         seen: set[bytes] = set()
@@ -171,7 +184,19 @@ def _read(name: str, path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {name} ({error.strerror}): give a CSV file") from None
+        near = _find_near_file(Path(path)) if isinstance(error, FileNotFoundError) else None
+        cure = "give a CSV file" if near is None else f"did you mean {near}?"
+        raise UsageError(f"cannot read {name} ({error.strerror}): {cure}") from None
+
+
+def _find_near_file(path: Path) -> Path | None:
+    """Returns the file in the same folder with the nearest name, or None."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(path.name, names, 1, _CUTOFF)
+    return path.with_name(near[0]) if near else None
 
 
 def _find_parser(name: str, content: bytes) -> RowParser:

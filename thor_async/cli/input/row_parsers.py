@@ -15,6 +15,7 @@ import msgspec
 
 from thor_async import StopCharge
 
+from .commands import make_command
 from .csv_format import COLUMNS, LINE, TIME_COLUMNS, parse_text, read_header, read_rows, split_row
 from .spreadsheets import BLANKS, find_damage, find_marked
 
@@ -107,7 +108,7 @@ class CsvParser:
             )
         by_name = dict(zip(names, cells, strict=True))
         transaction = by_name.get("transaction", "").strip()
-        return StopCharge(
+        return make_command(
             _parse_identifier("chargebox", by_name["chargebox"]),
             _parse_number("connector", by_name["connector"].strip()),
             _parse_identifier("id_tag", by_name["id_tag"]),
@@ -141,7 +142,7 @@ class JsonLinesParser:
         ref = fields.pop("ref", None)
         if ref is not None and fields:
             raise ValueError(f"ref beside {', '.join(map(repr, fields))}: put these into ref")
-        return StopCharge(
+        return make_command(
             **command_fields,
             ref=fields or ref,
             not_after=_parse_time("not_after", not_after),
@@ -175,8 +176,9 @@ def _parse_time(name: str, value: Any) -> datetime | None:
     if not text:
         return None
     try:
-        return msgspec.convert(text, datetime)
+        time = msgspec.convert(text, datetime)
     except ValueError:
-        raise ValueError(
-            f"{name} must be a time with its offset: like 2026-01-31T18:00:00Z"
-        ) from None
+        time = None
+    if time is None or time.utcoffset() is None:
+        raise ValueError(f"{name} must be a time with its offset: like 2026-01-31T18:00:00Z")
+    return time

@@ -1,16 +1,17 @@
-"""Progress, tables and sentences about results, for the terminal."""
+"""Tables and sentences about results, for the terminal."""
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
-from .allowed_rate import AllowedRate, format_rate
-from .stats import BatchStats, Kind, format_counts
+from .stats import Kind, format_counts
+from .terminals import find_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +26,6 @@ ADVICE = {
 }
 _HEADINGS = ("verdict", "code", "charge", "next step", "outcomes")
 _COLOURS = {"done": "green", "resend": "yellow", "check": "yellow", "fix": "red"}
-_MINUTE, _HOUR = 60, 3600
-_SHORT = 9.95
 
 
 def describe_result(result: StopResult) -> str:
@@ -53,103 +52,38 @@ def print_error(*lines: str) -> None:
             print(f"thor-async: {line}", file=sys.stderr)
 
 
-@contextmanager
-def progress(
-    total: int, stats: BatchStats, file: TextIO, allowed: AllowedRate, *, live: bool = True
-) -> Iterator[Callable[[], None]]:
-    """Shows the progress of a batch; yields a function to call after each outcome.
-
-    Draws a bar if `live`, `file` is a terminal and rich is installed; else prints a line after each
-    tenth of the batch, and when the `allowed` rate changes.
-    """
-    started = time.monotonic()
-
-    def describe() -> str:
-        counts = stats.format_counts("state") or stats.format_counts("verdict")
-        seconds = time.monotonic() - started
-        pace = _describe_pace(stats.total, total, seconds, allowed.rate)
-        return "; ".join(filter(None, [counts, pace]))
-
-    console = _rich_console(file) if live else None
-    if console is None:
-        lines = _ProgressLines(total, describe, file)
-        allowed.on_change = lambda: lines.show("" if allowed.rate else "; no limit is known")
-        yield lines.advance
-        return
-    from rich.progress import (  # noqa: PLC0415 - slow to import, and optional
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-    )
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    bar = Progress(*columns, console=console)
-    task = bar.add_task("", total=total)
-    bar.start()
-    allowed.on_change = lambda: bar.update(task, description=describe())
-    try:
-        yield lambda: bar.update(task, advance=1, description=describe())
-    finally:
-        with suppress(OSError):  # the terminal may have been closed
-            bar.stop()
-
-
-class _ProgressLines:
-    """Prints a line about the progress after each tenth of a batch."""
-
-    def __init__(self, total: int, describe: Callable[[], str], file: TextIO) -> None:
-        self._total, self._describe, self._file = total, describe, file
-        self._count = 0
-
-    def advance(self) -> None:
-        self._count += 1
-        if self._count * 10 // self._total > (self._count - 1) * 10 // self._total:
-            self.show()
-
-    def show(self, note: str = "") -> None:
-        line = f"{self._count:,} of {self._total:,}: {self._describe()}{note}"
-        print(line, file=self._file, flush=True)
-
-
-def _describe_pace(done: int, total: int, seconds: float, allowed: float | None) -> str:
-    """Returns the rate, that which Thor allows if it is known, and the time left at that rate."""
-    if allowed is not None:
-        left = format_duration((total - done) / allowed)
-        return f"Thor allows about {format_rate(allowed)} a second: {left} left"
-    if not done or not seconds:
-        return ""
-    left = format_duration(seconds / done * (total - done))
-    return f"{done / seconds:,.1f}/s, {left} left"
-
-
-def format_duration(seconds: float) -> str:
-    """Returns the duration in a unit of which there are at least two."""
-    if seconds < 2 * _MINUTE:
-        return f"{seconds:.0f} s" if seconds >= _SHORT else f"{seconds:.1f} s"
-    if seconds < 2 * _HOUR:
-        return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds / _HOUR:,.1f} h"
-
-
 def print_table(kinds: Counter[Kind], file: TextIO) -> None:
     """Prints the number of rows of each kind, the most frequent kind first."""
     counts = [(*kind, f"{count:,}") for kind, count in kinds.most_common()]
     rows: list[tuple[str, ...]] = [_HEADINGS, *counts]
     if not format_counts(kinds, "state"):
         rows = [(verdict, code, *others) for verdict, code, _, *others in rows]
-    console = _rich_console(file)
-    if console is not None:
-        _print_coloured_table(rows, console)
-        return
+    console = find_console(file)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for cells in rows:
-        *left, last = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        print(*left, last.strip().rjust(widths[-1]), sep="  ", file=file)
+    needed = sum(widths) + 3 * len(widths) + 1
+    columns = _count_columns(file) if console is None else console.width
+    if needed > columns:
+        _print_lines(rows[1:], file)
+    elif console is not None:
+        _print_coloured_table(rows, console)
+    else:
+        for cells in rows:
+            *left, last = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            print(*left, last.strip().rjust(widths[-1]), sep="  ", file=file)
+
+
+def _count_columns(file: TextIO) -> float:
+    return shutil.get_terminal_size().columns if file.isatty() else math.inf
+
+
+def _print_lines(rows: Sequence[tuple[str, ...]], file: TextIO) -> None:
+    """Prints a line for each row: for a terminal that is too narrow for the table."""
+    for *words, step, count in rows:
+        print(f"{count} {' '.join(filter(None, words))}: {step}", file=file)
 
 
 def _print_coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> None:
-    from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415 - slow to import, and optional
 
     grid = Table()
     for heading in rows[0]:
@@ -157,14 +91,3 @@ def _print_coloured_table(rows: Sequence[tuple[str, ...]], console: Console) -> 
     for cells in rows[1:]:
         grid.add_row(*cells, style=_COLOURS.get(cells[-2]))
     console.print(grid)
-
-
-def _rich_console(file: TextIO) -> Console | None:
-    """Returns None if `file` is not a terminal, so that files and pipes get plain text."""
-    if not file.isatty():
-        return None
-    try:
-        from rich.console import Console  # noqa: PLC0415 - as above
-    except ImportError:
-        return None
-    return Console(file=file)

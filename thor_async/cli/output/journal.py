@@ -22,13 +22,16 @@ from .file_lock import NoLocksError, lock_file
 from .journal_reader import Damage, check_address, read_resume_state
 from .journal_repair import replace_damages
 from .kept_input import KeptInput, sync_folder
+from .printable import encode_line
 from .resume import ResumeState
+from .run_info import RunInfo
 from .sink import OutputFull
 from .timestamps import utc_timestamp
 
-# The longest line is this long without its ref and its chargebox; its message has 200 characters.
+# The longest line without its ref and its chargebox: its code, its message and its request id have
+# 200 characters each, of up to four bytes.
 # A character of a row becomes at most six in JSON.
-_MAX_LINE = 2048
+_MAX_LINE = 4096
 _MAX_ESCAPE = 6
 _BLOCK = 65_536
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -105,7 +108,7 @@ class Journal:
         self._check_kept_input()
         return resume_state
 
-    def begin(self, address: str, *, resend: Sequence[str], watch: bool) -> None:
+    def begin(self, address: str, *, resend: Sequence[str], watch: bool, run_info: RunInfo) -> None:
         """Replaces damaged lines, reserves disk space, and writes the start line.
 
         The start line is on the disk when this returns: after a power failure, the next run knows
@@ -116,10 +119,12 @@ class Journal:
             "input": self._command_file.digest,
             "rows": len(self._command_file),
             "left_out": self._left_out,
+            "left_out_rows": self._command_file.bad_rows.lines,
             "address": address,
             "started": utc_timestamp(),
             "resend": resend,
             "watch": watch,
+            **msgspec.structs.asdict(run_info),
         }
         size = self._size
         try:
@@ -128,7 +133,7 @@ class Journal:
             if self._kept_input is not None:
                 self._kept_input.write(self._command_file.content)
             self._create_reserve()
-            self._append(msgspec.json.encode(start) + b"\n")
+            self._append(encode_line(start))
             os.fsync(self._fd)
             sync_folder(self._path.parent)
         except OSError as error:
@@ -159,14 +164,14 @@ class Journal:
             self._release_reserve()
             self._append(line)
 
-    def end(self) -> None:
+    def end(self, failure: str | None) -> None:
         """Writes the end line: it says that no row without a line was sent in this run.
 
-        The outcomes are on the disk before it.
+        The outcomes are on the disk before it. `failure` says why the run ended early.
         """
         with contextlib.suppress(OSError):
             os.fsync(self._fd)
-            self.write(msgspec.json.encode({"ended": utc_timestamp()}) + b"\n")
+            self.write(encode_line({"ended": utc_timestamp(), "failure": failure}))
             os.fsync(self._fd)
 
     def read(self) -> IO[bytes]:

@@ -17,7 +17,7 @@ class KeptInput:
     """The copy of the input of one journal. Only its owner can read it: it has id_tags."""
 
     def __init__(self, journal: str) -> None:
-        self.path = Path(f"{journal}.input")
+        self.path: Path = Path(f"{journal}.input")
 
     def write(self, content: bytes) -> None:
         """Writes the copy to the disk, or raises OSError."""

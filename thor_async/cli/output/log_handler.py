@@ -41,6 +41,23 @@ def log_to_stderr(default: str = "", *, as_json: bool = False) -> Iterator[None]
         log.setLevel(previous_level)
 
 
+_FIELDS = (
+    "event",
+    "sequence",
+    "chargebox",
+    "connector",
+    "transaction",
+    "ref",
+    "attempt",
+    "verdict",
+    "error",
+    "status",
+    "code",
+    "maybe_applied",
+    "next_step",
+)
+
+
 class _JsonFormatter(logging.Formatter):
     """Formats a record as JSON, with what a line is about as fields: chargebox, verdict and so on.
 
@@ -55,6 +72,7 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        fields = getattr(record, "thor_fields", {})
-        found = {name: value for name, value in fields.items() if value is not None}
+        found = {
+            name: value for name in _FIELDS if (value := getattr(record, name, None)) is not None
+        }
         return encode_line(line | found).decode().rstrip("\n")

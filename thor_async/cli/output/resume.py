@@ -5,11 +5,14 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
 from thor_async import InternalServerError, StopCharge, Verdict
 
+from .first_messages import FirstMessages
 from .stats import Kind
 
 _HAS_OUTCOME = 1
@@ -52,6 +55,7 @@ class JournalLine(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
     code: str | None = None
     reason: str | None = None
+    message: str | None = None
     state: str | None = None
     next_step: str | None = None
     transaction: int | None = None
@@ -66,6 +70,14 @@ class JournalLine(msgspec.Struct, frozen=True):
         verdict = self.verdict or Verdict.NOT_SENT
         step = self.next_step or _STEPS[verdict]
         return Kind(verdict.value, self.code or self.reason or "", self.state or "", step)
+
+
+class Failure(NamedTuple):
+    """A row that is not done: its latest outcome and the message of that."""
+
+    row: int
+    kind: Kind
+    message: str
 
 
 class ResumeState:
@@ -83,12 +95,13 @@ class ResumeState:
         self._transactions = array("q", [0]) * rows
         self._kinds: list[Kind | None] = [None]
         self._numbers: dict[Kind, int] = {}
+        self._messages = FirstMessages()
         self._run_is_open = self._run_is_damaged = False
         self._resends_fix = False
-        self.runs = 0
+        self.runs: int = 0
         self.addresses: set[str] = set()
-        self.left_out = 0
-        self.is_watched = False
+        self.left_out: int = 0
+        self.is_watched: bool = False
         self.first_started: datetime | None = None
 
     def __len__(self) -> int:
@@ -188,6 +201,16 @@ class ResumeState:
             {kind: numbers[n] for n, kind in enumerate(self._kinds) if kind and numbers[n]}
         )
 
+    def find_failures(self, most: int) -> list[Failure]:
+        """Returns the first rows of the file with an outcome and something left to do."""
+        pairs = ((row, self.find_kind(row)) for row in range(len(self)))
+        failures = (
+            Failure(row, kind, self._messages.find(row))
+            for row, kind in pairs
+            if kind is not None and kind.next_step != "done"
+        )
+        return list(islice(failures, most))
+
     def count_maybe_sent(self) -> int:
         """Returns the number of rows without an outcome that a crashed run may have sent."""
         return self.count_without_outcome()[_CUT]
@@ -258,6 +281,7 @@ class ResumeState:
             flags |= _IS_OPEN | (_IS_STUCK if was_open else 0)
         self._flags[row] = flags
         self._kind_numbers[row] = self._number(kind)
+        self._messages.add(row, "" if kind.next_step == "done" else line.message or "")
         if line.transaction is not None:
             self._transactions[row] = line.transaction
 

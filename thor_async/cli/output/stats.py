@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ..stop_results import StopResult
-
-_SLOWEST = 3
 
 
 class Kind(NamedTuple):
@@ -21,38 +18,18 @@ class Kind(NamedTuple):
     next_step: str
 
 
-class SlowOutcome(NamedTuple):
-    """One of the slowest outcomes; `elapsed` is in seconds."""
-
-    elapsed: float
-    row: int
-    connector: str
-
-
 class BatchStats:
-    """Counts the outcomes of each kind, and keeps the slowest outcomes."""
+    """Counts the outcomes of each kind."""
 
     def __init__(self) -> None:
         self.kinds: Counter[Kind] = Counter()
-        self._slowest: list[SlowOutcome] = []
 
-    def add(self, result: StopResult, row: int) -> None:
-        """Counts the result of a row of the file."""
+    def add(self, result: StopResult) -> None:
         self.kinds[_kind(result)] += 1
-        outcome, command = result.outcome, result.outcome.command
-        connector = f"chargebox {command.chargebox!r} connector {command.connector}"
-        heapq.heappush(self._slowest, SlowOutcome(outcome.elapsed, row, connector))
-        if len(self._slowest) > _SLOWEST:
-            heapq.heappop(self._slowest)
 
     @property
     def total(self) -> int:
         return self.kinds.total()
-
-    @property
-    def slowest(self) -> list[SlowOutcome]:
-        """At most three outcomes, the slowest first."""
-        return sorted(self._slowest, reverse=True)
 
     def count(self, **fields: str) -> int:
         """Returns the number of outcomes whose kind has these fields."""

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
+from ..input.command_file import CommandFile
 from .console import ADVICE, print_error, print_table
 from .resume import ResumeState, is_unwatched
-from .stats import format_counts
+from .stats import Kind, format_counts
+
+_FAILURES = 5
+
+Print = Callable[[str], None]
 
 
 def print_rows_table(resume_state: ResumeState, file: TextIO) -> None:
@@ -19,7 +24,24 @@ def print_rows_table(resume_state: ResumeState, file: TextIO) -> None:
             print_table(kinds, file)
 
 
-Print = Callable[[str], None]
+def print_failures(
+    resume_state: ResumeState, command_file: CommandFile, write: Print = print_error
+) -> None:
+    """Prints the first rows of the file that are not done: chargebox, code and message."""
+    left = sum(count for kind, count in resume_state.count_kinds().items() if not is_done(kind))
+    for row, kind, message in resume_state.find_failures(_FAILURES):
+        command = command_file[row]
+        reason = " ".join(filter(None, [kind.code or kind.verdict, kind.state]))
+        write(
+            f"line {command_file.line_number(row)}: chargebox {command.chargebox!r} connector "
+            f"{command.connector}: {reason}{message and f': {message}'}"
+        )
+    if left > _FAILURES:
+        write(f"and {left - _FAILURES:,} others that are not done")
+
+
+def is_done(kind: Kind) -> bool:
+    return kind.next_step == "done"
 
 
 def print_counts(resume_state: ResumeState, write: Print = print_error) -> None:

@@ -1,23 +1,16 @@
-"""The rows of a report, read from the output of a batch, and what is known of their charges."""
+"""A row of a report, and what is known of its charge."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 
 from thor_async import NotInTransaction, Verdict
 
-from ..input.command_file import CommandFile
-from ..output.journal_reader import decode_line
-from ..output.resume import ResumeState
-
-_NO_LINE = 2**64 - 1
 _PROVEN = {"stopped", "still_running", "refused"}
-_UNSENT = "the run ended before it was sent"
-_LOST = "the run ended before its outcome was written"
+_ANSWERED = {Verdict.RELAYED.value, Verdict.REJECTED.value}
 
 
 class Category(NamedTuple):
@@ -45,7 +38,11 @@ CATEGORIES = {
 
 
 class ReportRow(msgspec.Struct, frozen=True):
-    """One row of the input: its charge and its latest result."""
+    """One row of the input: its charge and its latest result.
+
+    `at` is the time at which the result was known, `answered_at` that of the stop's outcome before
+    the charge was watched. Older journals lack some of the fields.
+    """
 
     line: int
     index: int
@@ -53,15 +50,22 @@ class ReportRow(msgspec.Struct, frozen=True):
     connector: int
     verdict: str
     next_step: str
-    at: str | None = None
+    at: datetime | None = None
+    answered_at: datetime | None = None
+    elapsed: float = 0.0
+    attempts: int = 0
     transaction: int | None = None
     ref: Any = None
     code: str | None = None
+    reason: str | None = None
+    status: int | None = None
+    request_id: str | None = None
     message: str | None = None
     maybe_applied: bool = False
     state: str | None = None
     evidence: str | None = None
     stops_sent: int = 1
+    energy: float | None = None
 
     @property
     def category(self) -> str:
@@ -83,68 +87,31 @@ class ReportRow(msgspec.Struct, frozen=True):
         """False only if the charge is known to be over."""
         return not CATEGORIES[self.category].is_over
 
+    @property
+    def asked(self) -> datetime | None:
+        """The time at which the row was taken up; None if no stop was sent or it is not known."""
+        known = self._outcome_at
+        return known - timedelta(seconds=self.elapsed) if known and self.attempts else None
+
+    @property
+    def answered(self) -> datetime | None:
+        """The time of Thor's last answer, or None without one."""
+        has_answer = self.status is not None or self.verdict in _ANSWERED
+        return self._outcome_at if has_answer else None
+
+    @property
+    def proven(self) -> datetime | None:
+        """The time at which it was known whether the charge stopped; None if nothing proves it."""
+        return self.at if self.state in _PROVEN else None
+
+    @property
+    def _outcome_at(self) -> datetime | None:
+        # Older journals have only the time at which the watch ended.
+        return self.at if self.state is None else self.answered_at
+
     def _is_over_for_thor(self) -> bool:
         """Returns whether Thor's answer or its running list says that the charge does not run."""
         if self.next_step != "done":
             return False
         is_idle = self.verdict == Verdict.REJECTED and self.code == NotInTransaction.__name__
         return is_idle or self.verdict == Verdict.NOT_SENT
-
-
-class ReportRows:
-    """The rows of a command file, each with the last line that the output has for it.
-
-    A row without a line was not sent, unless its run crashed, or `all_written` is False: some
-    outcomes of the last run could not be written. Then it may have been sent, and its category is
-    `unknown`. Every iteration reads the output again: in memory are some twenty bytes a
-    row.
-    """
-
-    def __init__(
-        self, file: IO[bytes], command_file: CommandFile, *, all_written: bool = True
-    ) -> None:
-        self._file, self._command_file, self._all_written = file, command_file, all_written
-        self._offsets = array("Q", [_NO_LINE]) * len(command_file)
-        self._resume_state = ResumeState(len(command_file))
-        self._read_lines()
-
-    def __iter__(self) -> Iterator[ReportRow]:
-        for row, offset in enumerate(self._offsets):
-            if offset == _NO_LINE:
-                yield self._make_row_without_line(row)
-                continue
-            self._file.seek(offset)
-            found = msgspec.json.decode(self._file.readline(), type=ReportRow)
-            if self._resume_state.may_have_been_sent(row):
-                found = msgspec.structs.replace(found, maybe_applied=True)
-            yield found
-
-    def _read_lines(self) -> None:
-        offset = 0
-        for text in self._file:
-            line = decode_line(text)
-            if line is None:
-                self._resume_state.add_damage()
-            else:
-                self._resume_state.add(line)
-                if line.verdict is not None:
-                    self._offsets[line.index] = offset
-            offset += len(text)
-        self._resume_state.finish()
-
-    def _make_row_without_line(self, row: int) -> ReportRow:
-        command = self._command_file[row]
-        maybe_sent = not self._all_written or self._resume_state.may_have_been_sent(row)
-        can_repeat = not maybe_sent or command.transaction is not None
-        return ReportRow(
-            line=self._command_file.line_number(row),
-            index=row,
-            chargebox=command.chargebox,
-            connector=command.connector,
-            verdict=Verdict.NOT_SENT,
-            next_step="resend" if can_repeat else "check",
-            transaction=command.transaction,
-            ref=command.ref,
-            message=_LOST if maybe_sent else _UNSENT,
-            maybe_applied=maybe_sent,
-        )
