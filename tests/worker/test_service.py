@@ -16,7 +16,7 @@ from nats.js.api import StreamConfig
 from tests.conftest import KEY, TAG, wait_until
 from tests.worker.conftest import Place, serving
 from thor_async import StopCharge
-from thor_async.emulator import Behaviour, RateLimits, ThorEmulator
+from thor_async.emulator import Behaviour, Lists, RateLimits, ThorEmulator
 from thor_async.worker import service
 
 pytestmark = pytest.mark.broker
@@ -215,6 +215,21 @@ async def test_what_is_only_watched_leaves_its_place(
     assert len(times) == 12
     # Two at the same time.
     assert all(later - earlier > 0.01 for earlier, later in zip(times, times[2:], strict=False))
+
+
+async def test_what_waits_for_a_list_before_its_stop_keeps_its_place(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    """It would wait for a place on the wire next, while another worker may have it."""
+    emulator.lists = Lists(error=1.0)
+    emulator.faults = msgspec.structs.replace(emulator.faults, latency=(0.3, 0.3))
+    async with serving(place, emulator, confirm=60.0, max_in_flight=2, drain=1.0) as worker:
+        await place.send(*fleet(emulator, 20))
+        most = 0
+        while len(emulator.ledger.requests) < 6:
+            most = max(most, worker.in_hand - worker._handler.watched)
+            await asyncio.sleep(0.01)
+    assert most == 2
 
 
 async def test_an_existing_stream_and_consumer_are_not_changed(

@@ -83,6 +83,7 @@ class Dispatcher:
         self.in_flight: int = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
         self.unpermitted: int = 0
+        self.watched: int = 0
         self.on_room: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
 
@@ -304,6 +305,7 @@ class Dispatcher:
             return
         deadline = self.deadlines.limit(math.inf)
         self.unpermitted += 1
+        self.watched += 1
         try:
             with deadline:
                 self.on_room()
@@ -313,6 +315,7 @@ class Dispatcher:
                 raise
         finally:
             self.unpermitted -= 1
+            self.watched -= 1
 
     @property
     def pause_status(self) -> PauseStatus | None:

@@ -97,8 +97,12 @@ class MessageHandler:
 
     @property
     def watched(self) -> int:
-        """The number of commands that are sent and only watched, or that wait for a list."""
-        return 0 if self._confirm is None else self._thor._check_open().dispatcher.unpermitted
+        """The number of commands that are sent, and only watched.
+
+        Not those that wait for a list before that: they would have to wait for a place on the wire
+        next, and another worker could have them meanwhile.
+        """
+        return 0 if self._confirm is None else self._thor._check_open().dispatcher.watched
 
     def call_when_watching(self, callback: Callable[[], None]) -> None:
         """Calls `callback` whenever there may be more that is only watched."""
