@@ -105,6 +105,11 @@ def add_dead_options(command: argparse.ArgumentParser) -> None:
 
 def _add_nats_options(command: argparse.ArgumentParser) -> None:
     add_login_options(command)
+    add_subject_options(command)
+
+
+def add_subject_options(command: argparse.ArgumentParser) -> None:
+    """Adds the names of the stream and of its three subjects."""
     add = command.add_argument_group("stream and subjects").add_argument
     add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
     add("--subject", default="thor.stop", metavar="SUBJECT", help="of the commands (thor.stop)")

@@ -15,6 +15,7 @@ from .nats_options import (
     add_login_options,
     add_publish_options,
     add_seen_options,
+    add_subject_options,
 )
 from .rate_option import add_rate_option
 from .shared_options import (
@@ -111,16 +112,7 @@ def _add_status_options(command: argparse.ArgumentParser) -> None:
 def _add_worker_options(command: argparse.ArgumentParser) -> None:
     add_login_options(command)
     add_client_options(command)
-    add = command.add_argument_group("stream and subjects").add_argument
-    add("--stream", default="THOR", metavar="NAME", help="stream of all three subjects (THOR)")
-    add("--subject", default="thor.stop", metavar="SUBJECT", help="of the commands (thor.stop)")
-    add("--dead-letter", default="thor.stop.dead", metavar="SUBJECT", help="(thor.stop.dead)")
-    add(
-        "--outcomes",
-        default="thor.stop.outcomes",
-        metavar="SUBJECT",
-        help="(thor.stop.outcomes)",
-    )
+    add_subject_options(command)
     add = command.add_argument_group("how commands are served").add_argument
     add(
         "--max-in-flight",
