@@ -54,3 +54,10 @@ def test_what_is_unknown_has_no_line() -> None:
     names = {key[0] for key in samples(WorkerStats())}
     assert names.isdisjoint({"thor_worker_pace", "thor_worker_pending"})
     assert "thor_worker_in_hand" in names
+
+
+def test_words_that_thor_does_not_document_make_no_labels() -> None:
+    results = (("rejected", "A1", 1), ("rejected", "A2", 2), ("rejected", "WrongTransaction", 3))
+    found = samples(WorkerStats(results=results))
+    outcomes = {key[1:]: value for key, value in found.items() if "outcomes" in key[0]}
+    assert outcomes == {("other", "rejected"): 3, ("WrongTransaction", "rejected"): 3}

@@ -61,6 +61,22 @@ async def test_a_command_delivered_again_does_not_stop_the_next_driver(
     assert (row["deliveries"], row["maybe_applied"]) == (2, True)
 
 
+async def test_a_consumer_that_is_created_again_does_not_stop_the_next_driver(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    """It delivers for the first time what a worker of the old one may have sent."""
+    start_charge(emulator, -60)
+    await place.make(ACK_WAIT)
+    await place.send(BARE)
+    await place.deliver_to_a_dead_worker()
+    await place.jetstream.delete_consumer(place.names["stream"], place.durable)
+    async with serving(place, emulator):
+        await place.emptied()
+    assert emulator.ledger.requests == []
+    [row] = await place.outcomes()
+    assert (row["verdict"], row["maybe_applied"]) == ("not_sent", True)
+
+
 async def test_a_command_delivered_again_stops_the_charge_that_was_meant(
     place: Place, emulator: ThorEmulator
 ) -> None:

@@ -20,12 +20,13 @@ class Delivery:
     """A message in hand, and the stream that it is from.
 
     `sequence` is the message's number in its stream, `created` the time when JetStream stored it.
-    `count` is the number of its deliveries. When it is delivered again, `message` becomes the new
-    delivery.
+    `count` is the number of its deliveries; a consumer that is younger than the message counts from
+    1 again, so one more is assumed. When it is delivered again, `message` becomes the new delivery.
     """
 
     def __init__(self, message: Msg, setup: StreamSetup) -> None:
         self.setup = setup
+        self.count: int = 0
         self.update(message)
         metadata = message.metadata
         self.sequence: int = metadata.sequence.stream
@@ -35,7 +36,9 @@ class Delivery:
     def update(self, message: Msg) -> None:
         """Takes in a new delivery of the message."""
         self.message = message
-        self.count: int = message.metadata.num_delivered
+        metadata, since = message.metadata, self.setup.consumer_created
+        may_be_older = since is not None and metadata.timestamp < since
+        self.count = max(self.count, metadata.num_delivered + may_be_older)
 
     @property
     def result_id(self) -> str:

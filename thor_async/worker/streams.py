@@ -59,13 +59,15 @@ class Subjects(msgspec.Struct, frozen=True):
 class StreamSetup(NamedTuple):
     """The stream and the consumer that were found, and when the stream was created.
 
-    `pending` counts the messages that the consumer had not delivered then.
+    `pending` counts the messages that the consumer had not delivered then. `consumer_created` is
+    None if it is not known.
     """
 
     stream: StreamConfig
     consumer: ConsumerConfig
     created: datetime | None
     pending: int = 0
+    consumer_created: datetime | None = None
 
     @property
     def ack_wait(self) -> float:
@@ -101,7 +103,8 @@ async def ensure_streams(
     """
     stream = await _ensure_stream(jetstream, subjects, previous)
     consumer = await _ensure_consumer(jetstream, subjects, previous)
-    return StreamSetup(stream.config, consumer.config, stream.created, consumer.num_pending or 0)
+    pending = consumer.num_pending or 0
+    return StreamSetup(stream.config, consumer.config, stream.created, pending, consumer.created)
 
 
 async def _ensure_stream(
