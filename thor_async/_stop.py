@@ -188,7 +188,8 @@ class RetryingRequest(msgspec.Struct, eq=False):
             if not await self.attempt():
                 break
         if throttled and isinstance(self.error, TooManyRequests):
-            self.error.explain(f"sent {throttled} times at the pace that Thor allows")
+            times = "once" if throttled == 1 else f"{throttled} times"
+            self.error.explain(f"sent again {times} at the pace that Thor allows")
 
     def plan_throttled_wait(self, wait: float) -> float:
         """Returns how long to wait after a 429, of which the policy says `wait`.

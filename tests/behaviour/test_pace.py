@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import re
+import statistics
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -98,14 +99,27 @@ def test_a_batch_finds_the_pace_and_loses_nothing(
 
 
 def test_several_clients_share_an_account() -> None:
-    account = Account(50, 50)
-    account.jitter = random.Random(1).uniform
-    run = account.run(2000, 2000, 2000, 2000)
-    assert run.relayed == 8000
-    assert max(run.ends) <= (8000 - 50) / 50 * 1.08
+    unfairness = []
+    for seed in range(5):
+        account = Account(50, 50)
+        account.jitter = random.Random(seed).uniform
+        run = account.run(2000, 2000, 2000, 2000)
+        assert run.relayed == 8000
+        assert max(run.ends) <= (8000 - 50) / 50 * 1.08
+        assert account.throttled <= 0.05
+        unfairness.append(max(run.ends) / min(run.ends))
     # The shares differ by chance: `benchmarks.throttle` has the figures over many accounts.
-    assert max(run.ends) / min(run.ends) <= 1.7
-    assert account.throttled <= 0.05
+    assert statistics.median(unfairness) <= 1.6
+
+
+@pytest.mark.parametrize(("rate", "burst", "count"), [(50, 5, 500), (100, 3, 1000), (20, 2, 300)])
+def test_a_small_burst_is_soon_outgrown(rate: float, burst: float, count: int) -> None:
+    """Of it the first guess of the limit knows hardly anything."""
+    account = Account(rate, burst)
+    run = account.run(count)
+    assert run.relayed == count
+    assert run.ends[0] <= (count - burst) / rate * 1.75
+    assert account.answers[429] <= 40
 
 
 @pytest.mark.parametrize("latency", [0.05, 0.3])
@@ -228,7 +242,9 @@ def test_a_single_call_ends_with_the_429_at_its_timeout() -> None:
                 await client.stop_charge(StopCharge("box", 1, "tag"))
             assert caught.value.attempts >= 3
             assert not caught.value.maybe_applied
-            assert re.search(r"sent \d+ times at the pace that Thor allows", str(caught.value))
+            assert re.search(
+                r"sent again (?:once|\d+ times) at the pace that Thor allows", str(caught.value)
+            )
             assert 10 < asyncio.get_running_loop().time() <= 20
 
     with thor.installed():

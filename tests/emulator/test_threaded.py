@@ -65,13 +65,13 @@ def test_synchronous_code_stops_a_charge() -> None:
 
 
 def test_the_example_runs() -> None:
-    def stop_fleet(*commands: StopCharge, api_key: str, base_url: str) -> list[StopOutcome]:
+    def stop_fleet(commands: list[StopCharge], api_key: str, base_url: str) -> list[StopOutcome]:
         assert (api_key, base_url) == (names["emulator"].api_key, names["emulator"].base_url)
         return stop(names["emulator"], *commands)
 
     names: dict[str, Any] = {"ThorEmulator": ThorEmulator, "StopCharge": StopCharge}
-    names |= {"stop_fleet": stop_fleet, "asyncio": asyncio}
-    exec(code("stop_fleet(command, api_key"), names)
+    names |= {"your_function": stop_fleet, "asyncio": asyncio}
+    exec(code("your_function([command]"), names)
     assert names["outcome"].verdict == "relayed"
 
 

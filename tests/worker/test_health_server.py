@@ -78,6 +78,20 @@ async def test_an_address_that_is_taken_is_named() -> None:
 
 
 @pytest.mark.broker
+async def test_a_worker_is_ready_when_a_pull_was_answered(
+    place: Place, emulator: ThorEmulator
+) -> None:
+    broker = NatsBroker(place.url, logger=None, max_reconnect_attempts=-1)
+    worker = add_worker(broker, ThorClient(KEY, base_url=emulator.base_url), health_port=0)
+    async with worker.lifespan():
+        assert await both(worker.health_url) == (200, 503, "not_serving", "not pulled yet")
+        await broker.start()
+        await wait_until(lambda: worker.state == "running")
+        assert await both(worker.health_url) == (200, 200, "running", None)
+        await broker.stop()
+
+
+@pytest.mark.broker
 async def test_a_worker_serves_its_figures(place: Place, emulator: ThorEmulator) -> None:
     emulator.start_charge("A", 1, TAG)
     async with serving(place, emulator, health_port=0) as worker:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from thor_async import RejectedError, ResponseTimeout, ThorError, WrongTransaction
 from thor_async.worker.metrics import format_metrics
-from thor_async.worker.stats import WorkerStats
+from thor_async.worker.stats import WorkerStats, find_counted_code
 
 STATS = WorkerStats(
     state="paused",
@@ -56,8 +58,16 @@ def test_what_is_unknown_has_no_line() -> None:
     assert "thor_worker_in_hand" in names
 
 
-def test_words_that_thor_does_not_document_make_no_labels() -> None:
-    results = (("rejected", "A1", 1), ("rejected", "A2", 2), ("rejected", "WrongTransaction", 3))
-    found = samples(WorkerStats(results=results))
-    outcomes = {key[1:]: value for key, value in found.items() if "outcomes" in key[0]}
-    assert outcomes == {("other", "rejected"): 3, ("WrongTransaction", "rejected"): 3}
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, None),
+        (ResponseTimeout("no"), None),
+        (RejectedError("no", status=400, code="Request7f3a"), "other"),
+        (WrongTransaction("no", status=400, code="WrongTransaction"), "WrongTransaction"),
+    ],
+)
+def test_a_word_that_thor_does_not_document_makes_no_label(
+    error: ThorError | None, code: str | None
+) -> None:
+    assert find_counted_code(error) == code

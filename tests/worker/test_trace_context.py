@@ -27,6 +27,15 @@ def test_without_a_trace_there_is_none(headers: dict[str, str] | None) -> None:
         assert find_span_id() == 0
 
 
+def test_a_header_that_cannot_be_read_costs_the_trace_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The propagator raises for a lone surrogate, for example."""
+    with continuing_trace(HEADERS | {"baggage": "a=\ud800"}):
+        assert find_span_id() == 0
+    assert "no trace from the headers: UnicodeEncodeError" in caplog.text
+
+
 def test_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_context, "propagate", None)
     with continuing_trace(HEADERS):

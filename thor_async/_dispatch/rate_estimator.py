@@ -14,7 +14,8 @@ _GROWTH, _POWER, _AT = 1.2, 0.5, 20.0  # see `_growth`
 _CYCLE, _SLOW, _SLOWER, _FEW = 6.0, 0.15, 0.4, 5.0  # see `_cycle`
 _TURN, _STRETCH = 0.7, 3.0  # in cycles: from here on the growth is three times as quick
 
-_FIRST_SHARE, _DOUBLING = 0.7, 3.0  # of what a burst brought; seconds
+_FIRST_SHARE = 0.7  # of what a burst brought
+_FIRST_DOUBLING, _DOUBLING = 1.0, 3.0  # seconds
 _LOWEST, _LOWEST_FIRST = 0.1, 1.0  # requests a second
 _LEAST, _LEAST_IN_FLOOD = 0.7, 0.3  # of the rate: no measurement lowers it to less at once
 
@@ -31,9 +32,10 @@ class _Estimate(NamedTuple):
     """What a 429 taught: `limit` requests a second, from which the rate was lowered at `at`.
 
     A limit that is `measured` is reached again after `plateau` seconds; one that is only guessed
-    doubles soon. The measurement goes on from `since`, when `counted` answers had been accepted.
-    Before `settled` the answers still come that were in flight at the first 429; then the limit is
-    `share` of what was accepted in the last second.
+    doubles in `doubling` seconds, the first one soon, as it is far too low after a small burst.
+    The measurement goes on from `since`, when `counted` answers had been accepted. Before `settled`
+    the answers still come that were in flight at the first 429; then the limit is `share` of what
+    was accepted in the last second.
     """
 
     limit: float
@@ -44,6 +46,7 @@ class _Estimate(NamedTuple):
     plateau: float = 0.0
     settled: float = -1.0
     share: float = 1.0
+    doubling: float = _FIRST_DOUBLING
 
 
 class RateEstimator:
@@ -186,7 +189,9 @@ class RateEstimator:
             most = min(self.rate * _HARDLY, (accepted + _MARGIN) / max(elapsed, 1e-3))
             limit = max(min(estimate.limit, most), _LOWEST)
             self.rate = max(min(self.rate, limit) * _BETA, _LOWEST)
-            self._estimate = estimate._replace(limit=limit, at=now, settled=-1.0)
+            self._estimate = estimate._replace(
+                limit=limit, at=now, settled=-1.0, doubling=_DOUBLING
+            )
         self._undo = None
         if self.is_flooded:
             self._recent.clear()
@@ -230,7 +235,7 @@ def _rate_after(estimate: _Estimate, seconds: float) -> float:
     """Returns the rate so long after it was lowered."""
     limit = estimate.limit
     if not estimate.measured:
-        return limit * _BETA * math.exp2(min(seconds / _DOUBLING, 10.0))
+        return limit * _BETA * math.exp2(min(seconds / estimate.doubling, 10.0))
     beyond = (seconds - estimate.plateau) / _cycle(limit)
     if beyond > _TURN:
         # No 429 for longer than at the old limit: it is higher now.

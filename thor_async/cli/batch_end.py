@@ -24,9 +24,11 @@ def print_end(args: argparse.Namespace, batch: BatchRunner, journal: str | None)
             "Thor knows none of these chargeboxes: check the address and the account, or the file"
         )
     _print_early_end(batch)
+    left = batch.resume_state.find_status(watch=is_watched)
     if not args.quiet:
         print_unwatched(batch.resume_state)
-    left = batch.resume_state.find_status(watch=is_watched)
+    elif left and find_early_end(batch) is None:
+        print_counts(batch.resume_state)
     if journal is not None and not batch.is_wrong_environment:
         command = format_continue_command(args, journal)
         if batch.needs_person and left:

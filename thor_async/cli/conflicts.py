@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from .output.default_journal import find_last_journal
 from .output.durations import format_duration
@@ -83,6 +84,9 @@ def _find_emulator_conflict(args: argparse.Namespace) -> str | None:
             "--offline needs --fleet: without a file there is no chargebox": (
                 args.offline > 0 and args.fleet is None
             ),
+            "--ledger would overwrite the file of --fleet: give it another name": (
+                _is_same_file(args.ledger, args.fleet)
+            ),
         }
     )
 
@@ -117,7 +121,17 @@ def _output_conflicts(args: argparse.Namespace) -> dict[str, bool]:
         "--json needs --dry-run: the outcomes are lines of JSON already": (
             args.json and not args.dry_run
         ),
+        "--report would overwrite the journal of --output: give it another name": (
+            _is_same_file(args.report, args.output)
+        ),
+        "--report would overwrite the input: give it another name": (
+            _is_same_file(args.report, args.file)
+        ),
     }
+
+
+def _is_same_file(one: str | None, other: str | None) -> bool:
+    return None not in (one, other) and os.path.realpath(str(one)) == os.path.realpath(str(other))
 
 
 def _resume_conflicts(args: argparse.Namespace) -> dict[str, bool]:

@@ -29,7 +29,7 @@ from .settlement import (
     find_expiry,
     read_command,
 )
-from .stats import WorkerStats
+from .stats import WorkerStats, find_counted_code
 from .streams import StreamSetup
 from .trace_context import continuing_trace
 
@@ -184,7 +184,7 @@ class MessageHandler:
     def _record(self, outcome: StopOutcome, probe: int) -> None:
         """Lets the breaker take in how a command ended."""
         error, was_refused = outcome.error, self._breaker.is_refused
-        self.results[outcome.verdict.value, getattr(error, "code", None)] += 1
+        self.results[outcome.verdict.value, find_counted_code(error)] += 1
         self._breaker.record_command(error, outcome.attempts, probe)
         if isinstance(error, AccountError) and (probe or not was_refused):
             what = "Thor refuses the account" if outcome.attempts else "a stop cannot be sent"

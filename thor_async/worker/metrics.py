@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import get_args
 
@@ -11,13 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from .._errors import CODES
 from .health import State
 from .stats import WorkerStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _PREFIX = "thor_worker_"
-_OTHER = "other"
 
 
 def format_metrics(stats: WorkerStats) -> bytes:
@@ -45,12 +42,8 @@ class _WorkerCollector(Collector):
         outcomes = CounterMetricFamily(
             f"{_PREFIX}outcomes", "Outcomes of stops.", labels=["verdict", "code"]
         )
-        counts: Counter[tuple[str, str]] = Counter()
         for verdict, code, count in stats.results:
-            # Another word may be an id: each would make a time series.
-            counts[verdict, code if not code or code in CODES else _OTHER] += count
-        for labels, count in counts.items():
-            outcomes.add_metric(labels, count)
+            outcomes.add_metric([verdict, code], count)
         yield outcomes
         counters = {
             "dead_letters": ("Dead letters that were stored.", stats.dead_letters),

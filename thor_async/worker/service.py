@@ -143,7 +143,7 @@ class StopWorker:
             return "draining"
         if not self._client.is_connected:
             return "disconnected"
-        if self._serving.failure is not None:
+        if self._serving.failure is not None or not self._serving.has_pulled:
             return "not_serving"
         return "paused" if self._handler.is_paused else "running"
 
@@ -152,7 +152,7 @@ class StopWorker:
         """Why no message is pulled now, None while it is."""
         if self._background.failure is not None or self._client is None:
             return self._background.failure
-        return self._serving.failure
+        return self._serving.failure or (None if self._serving.has_pulled else "not pulled yet")
 
     @property
     def in_hand(self) -> int:

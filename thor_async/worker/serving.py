@@ -33,7 +33,7 @@ class ServingLoop:
 
     Looks for the stream and the consumer before the first pull, every 15 s, after a reconnection
     and after a failure: at once, then after 1, 2, 4 ... 15 s, and calls `on_setup` with what is
-    there. `failure` says why nothing is pulled now.
+    there. `failure` says why nothing is pulled now; the first answer to a pull sets `has_pulled`.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class ServingLoop:
         self._failed_at = 0.0
         self._reconnects: int = client.stats["reconnects"]
         self.failure: str | None = None
+        self.has_pulled: bool = False
 
     async def prepare(self) -> None:
         """Creates what is missing. Raises RuntimeError when what is there cannot serve."""
@@ -115,6 +116,7 @@ class ServingLoop:
     async def _check_while_pulling(self) -> NoReturn:
         """Ends the failure when a pull was answered, then looks whether all is as it should be."""
         await self._puller.pulled.wait()
+        self.has_pulled = True
         self._delay = 0.0
         if self.failure is not None:
             self.failure = None

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .._errors import CODES, ThorError
 from .health import State
+
+
+def find_counted_code(error: ThorError | None) -> str | None:
+    """Returns the code under which an outcome is counted.
+
+    Another word than Thor's documented ones may be an id, of which there is no end.
+    """
+    code = None if error is None else error.code
+    return code if code is None or code in CODES else "other"
 
 
 class WorkerStats(NamedTuple):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 
 try:
     from opentelemetry import context, propagate
 except ModuleNotFoundError:  # the extra `otel` is not installed
     context = propagate = None  # type: ignore[assignment]
+
+LOG = logging.getLogger("thor_async.worker")
 
 
 @contextlib.contextmanager
@@ -19,7 +22,13 @@ def continuing_trace(headers: Mapping[str, str] | None) -> Iterator[None]:
         return
     # The names of NATS headers keep their case, those of HTTP headers have none.
     carrier = {name.lower(): value for name, value in headers.items()}
-    token = context.attach(propagate.extract(carrier))
+    try:
+        found = propagate.extract(carrier)
+    except Exception as failure:
+        # A producer's header costs its trace, and never its command.
+        LOG.warning("no trace from the headers: %s", type(failure).__name__)
+        found = context.Context()
+    token = context.attach(found)
     try:
         yield
     finally:

@@ -560,10 +560,44 @@ def test_quiet_prints_only_what_is_wrong(thor: Thor, run: Run, fleet: Fleet) -> 
     result = run("stop-many", path, "--quiet")
     assert (result.status, len(result.err.splitlines())) == (0, 1)
     assert result.err.startswith("thor-async: the journal is ")
+    thor.emulator.always("ChargeboxNotFound", chargebox="box-3")
+    told = run("stop-many", path, "--quiet", "--no-journal").err.splitlines()
+    assert "30 of 30 commands: 29 done, 1 fix" in told[0]
+    thor.emulator.always(None, chargebox="box-3")
     thor.emulator.api_key = "renewed"
     _, reason, go_on = run("stop-many", path, "--quiet").err.splitlines()
     assert "APIKeyNotFound" in reason
     assert go_on.endswith(" --resume --quiet --resend fix")
+
+
+def test_a_report_overwrites_no_journal_and_no_input(
+    thor: Thor, run: Run, fleet: Fleet, tmp_path: Path
+) -> None:
+    path = fleet(2)
+    same, other = tmp_path / "r.html", tmp_path / "folder" / ".." / "r.html"
+    (tmp_path / "folder").mkdir()
+    result = run("stop-many", path, "--output", same, "--report", other)
+    assert result.status == 2
+    assert "--report would overwrite the journal of --output: give it another name" in result.err
+    path.rename(same)
+    result = run("stop-many", same, "--report", other)
+    assert result.status == 2
+    assert "--report would overwrite the input: give it another name" in result.err
+    assert same.read_text().startswith("chargebox")
+    assert thor.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "seconds", "is_short"),
+    [("--ensure", "25", True), ("--wait", "44.9", True), ("--ensure", "45", False)],
+)
+def test_a_watch_that_can_prove_nothing_is_warned_of(
+    option: str, seconds: str, is_short: bool, thor: Thor, run: Run, fleet: Fleet
+) -> None:
+    path = fleet(1)
+    thor.emulator.api_key = "another"  # an account error ends the watch at once
+    said = run("stop-many", path, option, seconds).err
+    assert (f"{option} {float(seconds):g} is short: " in said) is is_short
 
 
 def test_fifty_unknown_chargeboxes_and_nothing_else_end_a_run_without_a_terminal(

@@ -547,3 +547,11 @@ def test_a_transaction_that_was_found_is_used_again() -> None:
     pinned = StopCharge("A", 1, TAG, 7)
     assert state.resume(0, pinned) == pinned
     assert ResumeState(1).resume(0, command) == command
+
+
+@pytest.mark.parametrize(("was_sent", "why"), [(False, "pin"), (True, "pin, sent before")])
+def test_a_row_that_an_earlier_run_may_have_sent_is_not_shown_as_never_sent(
+    was_sent: bool, why: str
+) -> None:
+    line = JournalLine(verdict=Verdict.NOT_SENT, reason="pin", maybe_applied=was_sent)
+    assert line.kind == ("not_sent", why, "", "resend")

@@ -44,6 +44,9 @@ from ..stop_results import StopOptions
 from ..terminal import ask_to_go_on
 
 _MAX_IN_FLIGHT = 32
+_SHORT_WATCH = 45.0
+"""Seconds in which the end of a charge is proven: the lag of a list, and two looks at it."""
+
 # Commands without an outcome, for each request that may be in flight.
 _UNSETTLED, _UNSETTLED_WATCHED = 4, 32
 
@@ -69,6 +72,7 @@ def stop_rows(args: argparse.Namespace, command_file: CommandFile) -> int:
         raise UsageError(conflict)
     journal = _choose_journal(args, command_file)
     print_left_out_rows(command_file)
+    _warn_of_short_watch(args)
     with _open_output(args, command_file, journal) as output:
         resume_state = output.open(address, resume=args.resume)
         resume_state.left_out = max(resume_state.left_out, command_file.bad_rows.count)
@@ -130,6 +134,17 @@ def _run(
         if not args.quiet:
             batch.progress = stack.enter_context(show_progress(batch.status, live=is_live))
         asyncio.run(batch.run(client))
+
+
+def _warn_of_short_watch(args: argparse.Namespace) -> None:
+    """Says that no absence from the lists can be proven in the time of --wait or --ensure."""
+    seconds = args.wait if args.ensure is None else args.ensure
+    if seconds is not None and seconds < _SHORT_WATCH and not args.quiet:
+        name = "--wait" if args.ensure is None else "--ensure"
+        print_error(
+            f"{name} {seconds:g} is short: Thor's lists may be 15 s behind, so an end that no "
+            f"notification tells may be proven only after {_SHORT_WATCH:g} s"
+        )
 
 
 async def _ask_to_go_on(address: str, left: int, interrupted: asyncio.Event) -> bool:

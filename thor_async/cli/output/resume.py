@@ -69,7 +69,10 @@ class JournalLine(msgspec.Struct, frozen=True):
         """What the table shows of an outcome."""
         verdict = self.verdict or Verdict.NOT_SENT
         step = self.next_step or _STEPS[verdict]
-        return Kind(verdict.value, self.code or self.reason or "", self.state or "", step)
+        why = self.code or self.reason or ""
+        if verdict is Verdict.NOT_SENT and self.maybe_applied:
+            why = f"{why}, sent before"  # which the verdict of this run does not say
+        return Kind(verdict.value, why, self.state or "", step)
 
 
 class Failure(NamedTuple):
