@@ -120,6 +120,7 @@ class BatchRunner:
                 self.failure = str(error)
                 # Another run would be refused, too.
                 self.needs_person = isinstance(error.cause, AccountError)
+                self.resume_state.is_refused = self.needs_person
             except OutputFull as error:
                 self.failure = str(error)
             finally:

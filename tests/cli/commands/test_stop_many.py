@@ -98,7 +98,7 @@ def test_stop_many_that_gives_up_says_how_many_are_left(thor: Thor, run: Run, fl
     summary, no_outcome, _, advice, gave_up, go_on = result.err.splitlines()[-6:]
     unsent = left + sum(record["verdict"] == "not_sent" for record in result.records)
     assert gave_up.endswith(f"APIKeyNotFound: {unsent} of 500 commands were not sent")
-    assert no_outcome == f"thor-async: no outcome, {left} commands: {left} resend"
+    assert no_outcome == f"thor-async: no outcome, {left} commands: {left} fix"
     assert summary.startswith(f"thor-async: {500 - left} of 500 commands: ")
     assert advice.startswith("thor-async: fix: ")
     assert go_on.startswith("thor-async: when that is corrected, go on with: thor-async stop-many ")

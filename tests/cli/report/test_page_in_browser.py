@@ -142,13 +142,22 @@ async def set_value(tab: Page, name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-async def test_ten_thousand_open_rows_open_within_a_second(
+async def test_ten_thousand_open_rows_are_laid_out_only_where_they_are_seen(
     page: Path, tmp_path: Path, width: int
 ) -> None:
+    """They open in 0.5 to 0.7 s of processor time; without this in 3 s."""
     write_page(page, make_open_rows(10_000))
+    whole = tmp_path / "whole.html"
+    # The policy has the digest of the style.
+    text = page.read_text().replace("Content-Security-Policy", "X-None")
+    whole.write_text(text.replace("content-visibility", "x-visibility"))
+    async with browse(tmp_path / "of-the-whole", width, 844) as tab:
+        await tab.go(whole)
+        whole_work = await tab.work()
     async with browse(tmp_path / "chromium", width, 844) as tab:
         await tab.go(page)
-        assert await tab.work() < 1.0
+        work = await tab.work()
+        assert work < 0.45 * whole_work
         assert {url.split(":")[0] for url in tab.requested} == {"file"}
         assert await tab.ask("document.documentElement.scrollWidth") <= width
         assert await tab.ask("parseFloat(getComputedStyle(document.body).fontSize)") >= 16
@@ -163,7 +172,7 @@ async def test_ten_thousand_open_rows_open_within_a_second(
             f"{last}.scrollIntoView(), new Promise(done => requestAnimationFrame("
             "() => requestAnimationFrame(done)))"
         )
-        assert await tab.work() - before < 0.5
+        assert await tab.work() - before < work
         assert 0 <= await tab.ask(f"{last}.getBoundingClientRect().top") < 844
 
 

@@ -105,6 +105,7 @@ class ResumeState:
         self.addresses: set[str] = set()
         self.left_out: int = 0
         self.is_watched: bool = False
+        self.is_refused: bool = False  # by Thor, in this run: the account
         self.first_started: datetime | None = None
 
     def __len__(self) -> int:
@@ -233,7 +234,8 @@ class ResumeState:
         counts: Counter[Kind] = Counter()
         for row, number in enumerate(self._kind_numbers):
             if not number:
-                counts[_CUT if self.may_have_been_sent(row) else _UNSENT] += 1
+                unsent = _UNSENT._replace(next_step="fix" if self.is_refused else "resend")
+                counts[_CUT if self.may_have_been_sent(row) else unsent] += 1
         return counts
 
     def find_status(self, *, watch: bool = False) -> int:
