@@ -72,7 +72,7 @@ def add_publish_options(command: argparse.ArgumentParser) -> None:
     add("--skip-bad", action="store_true", help="leave out the rows that cannot be used")
     add(
         "--as-of",
-        type=types.moment,
+        type=types.timestamp,
         metavar="TIME",
         help="stop only charges that began before it, like 2026-01-31T18:00:00Z (now)",
     )

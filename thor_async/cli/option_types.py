@@ -75,7 +75,7 @@ def name(text: str) -> str:
     return text.strip()
 
 
-def moment(text: str) -> datetime:
+def timestamp(text: str) -> datetime:
     try:
         time = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
